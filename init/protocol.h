@@ -1,0 +1,173 @@
+/* protocol - what tazpod-init and tazpod say to each other.
+ *
+ * Two conversations, both over SOCK_SEQPACKET, one fixed-size message each way:
+ *   control socket   client -> struct request, PID 1 -> struct reply
+ *   worker channel   PID 1 -> struct job (and a commit byte), worker -> struct ready, struct result
+ * Byte for byte in docs/control-protocol.md. Integers are in host order: both ends are always
+ * on one machine. Sizes are checked below, so a change that moves a field does not compile.
+ * Also the one home of exit codes. Values only: nothing here allocates or can fail. */
+#ifndef TAZPOD_PROTOCOL_H
+#define TAZPOD_PROTOCOL_H
+
+#include <stdint.h>
+
+/* --- exit codes: of tazpod, of tazpod-init, and the code of every error --- */
+enum tazpod_exit {
+    EX_TP_OK = 0,
+    EX_TP_FAILURE = 1,
+    EX_TP_LOCKED = 3,      /* the vault is locked, and the command needs it open */
+    EX_TP_NEEDS_TTY = 4,   /* a passphrase is needed and there is no terminal */
+    EX_TP_USAGE = 64,
+    EX_TP_DAMAGED = 65,    /* vault damaged, altered or truncated */
+    EX_TP_NO_VAULT = 66,
+    EX_TP_UNAVAILABLE = 69, /* no tazpod-init answers, or it has no usable vault place */
+    EX_TP_FAULT = 70,      /* tazpod-init: its own fault; both: a worker died */
+    EX_TP_KDF_MEMORY = 71, /* not enough memory for the key derivation */
+    EX_TP_CANT_CREATE = 73,
+    EX_TP_IO = 74,         /* tazpod-init: the last save failed */
+    EX_TP_BUSY = 75,       /* try again */
+    EX_TP_NEWER = 76,      /* a vault of a newer version */
+    EX_TP_PASSPHRASE = 77, /* wrong passphrase */
+    EX_TP_CONFIG = 78,
+    EX_TP_NOT_EXECUTABLE = 126,
+    EX_TP_NOT_FOUND = 127,
+    EX_TP_CANCELLED = 130,
+};
+
+#define WIRE_MAGIC 0x31505a54u /* "TZP1" */
+#define WIRE_VERSION 1
+
+#define WIRE_PATH_MAX 256   /* bytes with the zero; longer paths are refused at start */
+#define WIRE_WORD_MAX 24
+#define WIRE_TEXT_MAX 296
+#define WIRE_HEADER_MAX 2048 /* a vault header is at most 1760 bytes */
+#define WIRE_KEY_SIZE 32
+#define WIRE_DIGEST_SIZE 32
+
+/* What went wrong: exit code, stable word, one line for a person. word is "" for success. */
+struct wire_error {
+    int32_t code;
+    char word[WIRE_WORD_MAX];
+    char text[WIRE_TEXT_MAX];
+};
+
+enum vault_state {
+    VAULT_ABSENT = 0, /* none configured, or its place can't be used: see the status error */
+    VAULT_LOCKED,
+    VAULT_OPENING,
+    VAULT_OPEN,
+    VAULT_SAVING,
+    VAULT_LOCKING,
+    VAULT_STOPPING,
+};
+
+enum ram_kind {
+    RAM_NONE = 0,
+    RAM_GIVEN, /* a tmpfs or ramfs that somebody else mounted */
+};
+
+/* --- control socket --- */
+enum request_type {
+    REQ_STATUS = 1,
+    REQ_UNLOCK = 2, /* carries one descriptor: a pipe or file that holds the passphrase */
+    REQ_CREATE = 3, /* the same; makes a new vault, kdf_* as given or 0 for the default */
+    REQ_SAVE = 4,
+    REQ_LOCK = 5,
+};
+
+struct request {
+    uint32_t magic;
+    uint16_t version;
+    uint16_t type;
+    uint32_t flags; /* 0 */
+    uint32_t kdf_ops;
+    uint32_t kdf_mem_kib;
+    uint32_t reserved[3]; /* 0 */
+};
+
+#define STATUS_UNCHANGED 1u /* reply to save, lock: what is in RAM was already on disk */
+#define STATUS_WAS_OPEN 2u  /* reply to unlock: it was open before */
+#define STATUS_FILE_GONE 4u /* reply to save: the file had been deleted, and was written anew */
+
+struct wire_status {
+    uint32_t state; /* enum vault_state */
+    uint32_t ram;   /* enum ram_kind */
+    uint32_t flags;
+    uint32_t owner_uid;
+    uint32_t owner_gid;
+    uint32_t stale;    /* number of .stale-N trees kept aside */
+    uint32_t skipped;  /* last save: sockets, FIFOs, devices, links that leave the tree */
+    uint32_t left_out; /* last save: entries a vault can't hold; they count as unsaved */
+    uint64_t generation; /* of the file; 0 before the first unlock */
+    int64_t saved_at;    /* unix seconds, 0 unknown */
+    uint64_t files;      /* of the last save or unlock */
+    uint64_t bytes;
+    char vault[WIRE_PATH_MAX];
+    char secrets[WIRE_PATH_MAX];
+    struct wire_error problem; /* why the last save failed, or why there is no vault; word "" if none */
+};
+
+struct reply {
+    uint32_t magic;
+    uint16_t version;
+    uint16_t type; /* the request's */
+    struct wire_error error;
+    uint32_t reserved;
+    struct wire_status status;
+};
+
+/* --- worker channel, descriptor 3 of every worker --- */
+enum job_kind {
+    JOB_NONE = 0,
+    JOB_OPEN,   /* opener: passphrase descriptor -> key, plaintext to descriptor 1 */
+    JOB_CREATE, /* opener: passphrase descriptor -> new key and header, nothing to descriptor 1 */
+    JOB_UNPACK, /* unpacker: plaintext from descriptor 0 -> files */
+    JOB_PACK,   /* packer: files -> plaintext to descriptor 1 */
+    JOB_SEAL,   /* sealer: plaintext from descriptor 0 -> vault file */
+};
+
+struct ready {
+    uint32_t magic;
+    uint32_t kind;
+};
+
+#define JOB_MUST_NOT_EXIST 1u /* sealer: a vault file in place is an error, not a conflict */
+
+struct job {
+    uint32_t magic;
+    uint32_t kind;
+    uint32_t flags;
+    uint32_t kdf_ops;
+    uint32_t kdf_mem_kib;
+    uint32_t header_len; /* sealer: the header read or written last */
+    uint8_t header[WIRE_HEADER_MAX];
+    uint8_t digest[WIRE_DIGEST_SIZE]; /* sealer: of the content saved last; zeros: none */
+};
+
+struct result {
+    uint32_t magic;
+    uint32_t kind;
+    struct wire_error error;
+    uint32_t flags;
+    uint32_t header_len;
+    uint32_t skipped;
+    uint32_t left_out;
+    uint32_t reserved;
+    uint64_t generation;
+    int64_t saved_at;
+    uint64_t files;
+    uint64_t bytes;
+    uint8_t header[WIRE_HEADER_MAX];
+    uint8_t digest[WIRE_DIGEST_SIZE];
+};
+/* A job for the sealer and a result of the opener are followed, in the same message, by
+ * WIRE_KEY_SIZE bytes: the data key, sent and received straight from and into locked memory. */
+
+_Static_assert(sizeof(struct wire_error) == 324, "wire_error");
+_Static_assert(sizeof(struct request) == 32, "request");
+_Static_assert(sizeof(struct wire_status) == 64 + 2 * WIRE_PATH_MAX + 324 + 4, "status");
+_Static_assert(sizeof(struct reply) == 8 + 324 + 4 + sizeof(struct wire_status), "reply");
+_Static_assert(sizeof(struct job) == 24 + WIRE_HEADER_MAX + WIRE_DIGEST_SIZE, "job");
+_Static_assert(sizeof(struct result) == 352 + 32 + WIRE_HEADER_MAX + WIRE_DIGEST_SIZE, "result");
+
+#endif
