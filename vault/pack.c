@@ -1,4 +1,3 @@
-#define _GNU_SOURCE
 #include "pack.h"
 
 #include <archive.h>

@@ -1,4 +1,3 @@
-#define _GNU_SOURCE
 #include "store.h"
 
 #include <dirent.h>
@@ -12,7 +11,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { NAME_MAX_BESIDE = STORE_NAME_MAX + 32 };
+enum { NAME_MAX_BESIDE = STORE_NAME_MAX + 48 };
 
 static void beside(const struct store *s, const char *ending, char out[NAME_MAX_BESIDE])
 {

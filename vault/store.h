@@ -16,7 +16,7 @@ struct store {
     int dir; /* descriptor of the vault's directory, owned until store_close */
     int lock; /* -1, or the descriptor that holds the lock */
     char name[STORE_NAME_MAX]; /* of the vault inside dir */
-    char tmp[STORE_NAME_MAX + 32]; /* of the save under way, "" if none */
+    char tmp[STORE_NAME_MAX + 48]; /* of the save under way, "" if none */
 };
 
 /* Opens the directory of path; with make, makes it (0700) where it is missing, its parent being

@@ -1,0 +1,23 @@
+/* client - one conversation with tazpod-init.
+ *
+ * docs/control-protocol.md. The descriptor passed along stays the caller's. Not for signal
+ * context. */
+#ifndef CLI_CLIENT_H
+#define CLI_CLIENT_H
+
+#include "../init/protocol.h"
+
+/* A connection to a tazpod-init that is root's, ours, or (for root) the run directory's owner's.
+ * Returns a descriptor, or -1 with *e (word no-init). */
+int client_connect(struct wire_error *e);
+
+/* Asks and waits for the answer. 0 with the reply filled in (its error may still be one), -1 with
+ * *e when the conversation broke. pass: -1 or a descriptor. */
+int client_ask(int fd, enum request_type type, uint32_t kdf_ops, uint32_t kdf_mem_kib, int pass,
+               struct reply *reply, struct wire_error *e);
+
+/* Connects, asks, closes. Errors of either kind land in reply->error, so that a caller has one place
+ * to look: word "" is success. */
+void client_request(enum request_type type, struct reply *reply);
+
+#endif

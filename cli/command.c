@@ -1,0 +1,134 @@
+#include "command.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../vault/header.h"
+
+void say(const char *fmt, ...)
+{
+    va_list ap;
+
+    (void)fputs("tazpod: ", stderr);
+    va_start(ap, fmt);
+    (void)vfprintf(stderr, fmt, ap);
+    va_end(ap);
+    (void)fputc('\n', stderr);
+}
+
+int say_error(const char *what, const struct wire_error *e)
+{
+    say("can't %s: %s [%s]", what, e->text, e->word);
+    return e->code;
+}
+
+const char *run_dir(void)
+{
+    const char *dir = getenv("TAZPOD_RUN_DIR");
+
+    return dir && *dir ? dir : "/run/tazpod";
+}
+
+static int number(const char *text, char **end, unsigned long long *v)
+{
+    if (*text < '0' || *text > '9')
+        return -1;
+    *v = strtoull(text, end, 10);
+    return *v > 1u << 30 ? -1 : 0;
+}
+
+/* "16M", "1G", "65536K", each with or without iB: KiB. */
+static int memory_size(const char *text, uint32_t *kib)
+{
+    unsigned long long v, unit;
+    char *end;
+
+    if (number(text, &end, &v) < 0)
+        return -1;
+    switch (*end) {
+    case 'K': unit = 1; break;
+    case 'M': unit = 1024; break;
+    case 'G': unit = 1024 * 1024; break;
+    default: return -1;
+    }
+    if ((end[1] && strcmp(end + 1, "iB") != 0) || v * unit > UINT32_MAX)
+        return -1;
+    *kib = (uint32_t)(v * unit);
+    return 0;
+}
+
+static int set_flag(struct flags *f, unsigned allowed, const char *name, const char *value)
+{
+    unsigned long long v;
+    char *end;
+
+    if ((allowed & FLAGS_PASSPHRASE) && strcmp(name, "--passphrase-file") == 0) {
+        f->passphrase_file = value;
+        return 0;
+    }
+    if ((allowed & FLAGS_PASSPHRASE) && strcmp(name, "--passphrase-fd") == 0) {
+        if (number(value, &end, &v) < 0 || *end || v > 1 << 20)
+            return -1;
+        f->passphrase_fd = (int)v;
+        return 0;
+    }
+    if ((allowed & FLAGS_CREATE) && strcmp(name, "--kdf-memory") == 0)
+        return memory_size(value, &f->kdf_mem_kib);
+    if ((allowed & FLAGS_CREATE) && strcmp(name, "--kdf-time") == 0) {
+        if (number(value, &end, &v) < 0 || *end)
+            return -1;
+        f->kdf_ops = (uint32_t)v;
+        return 0;
+    }
+    return -1;
+}
+
+static int usage(const char *verb, const char *word)
+{
+    say("%s: don't know what to make of %s: see tazpod help", verb, word);
+    return EX_TP_USAGE;
+}
+
+/* Costs that no reader would accept are refused before a passphrase is asked for. */
+static int check_cost(const struct flags *f)
+{
+    uint32_t ops = f->kdf_ops ? f->kdf_ops : KDF_OPS_DEFAULT;
+    uint32_t mem = f->kdf_mem_kib ? f->kdf_mem_kib : KDF_MEM_KIB_DEFAULT;
+
+    if ((f->kdf_ops || f->kdf_mem_kib) && !f->create) {
+        say("--kdf-time and --kdf-memory go with --create");
+        return EX_TP_USAGE;
+    }
+    if (!header_cost_valid(ops, mem)) {
+        say("the key derivation takes 1 to 16 passes (--kdf-time) over 8M to 1G (--kdf-memory), 4G in all");
+        return EX_TP_USAGE;
+    }
+    return EX_TP_OK;
+}
+
+int flags_parse(int argc, char **argv, unsigned allowed, struct flags *f)
+{
+    memset(f, 0, sizeof *f);
+    f->passphrase_fd = -1;
+    for (int i = 1; i < argc; i++) {
+        char name[32], *equals = strchr(argv[i], '=');
+
+        if ((allowed & FLAGS_CREATE) && strcmp(argv[i], "--create") == 0) {
+            f->create = true;
+            continue;
+        }
+        if (equals && (size_t)(equals - argv[i]) < sizeof name) {
+            memcpy(name, argv[i], (size_t)(equals - argv[i]));
+            name[equals - argv[i]] = '\0';
+            if (set_flag(f, allowed, name, equals + 1) < 0)
+                return usage(argv[0], argv[i]);
+        } else if (i + 1 < argc && set_flag(f, allowed, argv[i], argv[i + 1]) == 0) {
+            i++;
+        } else {
+            return usage(argv[0], argv[i]);
+        }
+    }
+    return check_cost(f);
+}

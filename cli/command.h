@@ -1,0 +1,49 @@
+/* command - what every verb of tazpod shares: flags, exit, messages.
+ *
+ * One file a verb: cli_VERB(argc, argv) with argv[0] the verb, returning the exit status.
+ * Talk goes to stderr, data to stdout. */
+#ifndef CLI_COMMAND_H
+#define CLI_COMMAND_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "../init/protocol.h"
+
+struct flags {
+    const char *passphrase_file;
+    int passphrase_fd; /* -1 */
+    bool create;
+    uint32_t kdf_ops;     /* 0: default */
+    uint32_t kdf_mem_kib; /* 0: default */
+};
+
+enum flag_set {
+    FLAGS_NONE = 0,
+    FLAGS_PASSPHRASE = 1, /* --passphrase-fd, --passphrase-file */
+    FLAGS_CREATE = 2,     /* --create, --kdf-time, --kdf-memory */
+};
+
+/* Reads the flags that are allowed; nothing else may stand on the line. 0, or EX_TP_USAGE after a
+ * message. --help is answered by the caller of the verb. */
+int flags_parse(int argc, char **argv, unsigned allowed, struct flags *f);
+
+/* "tazpod: " and the text to stderr. */
+void say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/* "tazpod: can't DO: TEXT [WORD]"; returns the error's exit code. */
+int say_error(const char *what, const struct wire_error *e);
+
+/* Where tazpod-init keeps its socket: TAZPOD_RUN_DIR or /run/tazpod. */
+const char *run_dir(void);
+
+int cli_unlock(int argc, char **argv);
+int cli_lock(int argc, char **argv);
+int cli_save(int argc, char **argv);
+int cli_status(int argc, char **argv);
+int cli_shell(int argc, char **argv);
+
+/* A worker of PID 1; argv as in docs/control-protocol.md. */
+int worker_main(int argc, char **argv);
+
+#endif

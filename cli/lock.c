@@ -1,0 +1,21 @@
+#include <inttypes.h>
+
+#include "client.h"
+#include "command.h"
+#include "save.h"
+
+int cli_lock(int argc, char **argv)
+{
+    struct reply r;
+    struct flags f;
+    int rc = flags_parse(argc, argv, FLAGS_NONE, &f);
+
+    if (rc != EX_TP_OK)
+        return rc;
+    client_request(REQ_LOCK, &r);
+    if (r.error.word[0])
+        return say_error("lock (the vault stays open)", &r.error);
+    save_say_notes(&r.status);
+    say("the vault is locked, generation %" PRIu64 " is on disk", r.status.generation);
+    return EX_TP_OK;
+}

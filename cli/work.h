@@ -1,0 +1,39 @@
+/* work - the four workers behind worker_main.
+ *
+ * Each runs once in a process of its own, after its filter is in force, with the descriptors that
+ * docs/control-protocol.md fixes. It fills in *r (facts and error) and may return a key and a
+ * reserve; worker_main sends them. No worker returns before its part is durable, or undone. */
+#ifndef CLI_WORK_H
+#define CLI_WORK_H
+
+#include "../init/protocol.h"
+#include "../vault/base/err.h"
+#include "../vault/base/secret.h"
+#include "../vault/store.h"
+
+enum { WORK_IN = 0, WORK_OUT = 1, WORK_CHANNEL = 3 };
+
+struct work {
+    const struct job *job;
+    struct result *result;
+    struct secret *key; /* given to the sealer, filled by the opener; else empty */
+    int passphrase;     /* opener: descriptor, -1 else */
+    int reserve;        /* to be sent along, -1 */
+    struct store *store; /* opener, sealer */
+    int tree;           /* packer, unpacker: descriptor of the directory */
+    uint64_t room;      /* packer: bytes its file system has, unpacker: bytes free; UINT64_MAX unlimited */
+    uint64_t memory_left;  /* opener: bytes, before the filter */
+    uint64_t memory_limit;
+};
+
+int work_open(struct work *w, struct err *e);
+int work_create(struct work *w, struct err *e);
+int work_unpack(struct work *w, struct err *e);
+int work_pack(struct work *w, struct err *e);
+int work_seal(struct work *w, struct err *e);
+
+/* A part of the container's memory that is kept for the last save: as large as packer and sealer
+ * need. -1 where memory is not limited, or too little is left to set any aside. */
+int work_reserve(void);
+
+#endif

@@ -1,0 +1,149 @@
+/* work_seal - plaintext in, vault file out: whole and durable, or nothing. */
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "../init/wire.h"
+#include "../vault/base/io.h"
+#include "../vault/kdf.h"
+#include "../vault/seal.h"
+#include "work.h"
+
+enum in_place { IN_PLACE_SAME, IN_PLACE_GONE, IN_PLACE_OTHER };
+
+/* Is the vault on disk the one this pod knows? Its header tells: the hmac changes with each save. */
+static int look_in_place(struct work *w, enum in_place *found, struct err *e)
+{
+    uint8_t bytes[HEADER_MAX];
+    uint64_t size;
+    ssize_t n;
+    int fd, there = store_exists(w->store, e);
+
+    if (there < 0)
+        return -1;
+    *found = IN_PLACE_GONE;
+    if (!there)
+        return 0;
+    *found = IN_PLACE_OTHER;
+    fd = store_read(w->store, &size, e);
+    if (fd < 0)
+        return e->code == ERR_IO ? -1 : 0; /* a link or a directory: not ours to replace */
+    n = io_read_at(fd, bytes, w->job->header_len, 0);
+    close(fd);
+    if (n < 0)
+        return err_sys(e, "read the vault in place");
+    if ((size_t)n == w->job->header_len && memcmp(bytes, w->job->header, (size_t)n) == 0)
+        *found = IN_PLACE_SAME;
+    return 0;
+}
+
+/* PID 1 says whether the packer succeeded: the end of a pipe alone does not tell. */
+static int may_commit(void)
+{
+    uint8_t byte = 0;
+    struct message m = {&byte, 1, NULL, 0};
+    int passed;
+
+    return wire_recv(WORK_CHANNEL, &m, &passed, 0) == 1 && byte == 1;
+}
+
+/* With same_is_enough, content that is already on disk is not made durable once more. */
+static int write_all(struct work *w, struct header *h, int same_is_enough, uint8_t *bytes, size_t *len,
+                     uint8_t digest[DIGEST], struct err *e)
+{
+    uint8_t back[HEADER_MAX];
+    uint64_t size;
+    int fd = store_begin(w->store, e), rc = -1;
+
+    if (fd < 0)
+        return -1;
+    *len = seal_header_make(h, w->key, bytes);
+    if (io_write(fd, bytes, *len) < 0) {
+        err_sys(e, "write the vault");
+        goto out;
+    }
+    if (seal_stream(w->key, h, bytes, *len, WORK_IN, fd, digest, &size, e) < 0)
+        goto out;
+    if (!may_commit()) {
+        err_set(e, ERR_INTERNAL, "aborted", "the packer did not succeed");
+        goto out;
+    }
+    if (same_is_enough && memcmp(digest, w->job->digest, DIGEST) == 0) {
+        rc = 0;
+        goto out;
+    }
+    if (fsync(fd) < 0) {
+        err_sys(e, "sync the vault");
+        goto out;
+    }
+    /* What the disk gives back is what was meant, or the old vault stays. */
+    if (io_read_at(fd, back, *len, 0) != (ssize_t)*len || memcmp(back, bytes, *len) != 0) {
+        err_set(e, ERR_IO, "io", "the new vault does not read back as written");
+        goto out;
+    }
+    rc = 0;
+out:
+    close(fd);
+    return rc;
+}
+
+static void tell(struct work *w, const struct header *h, const uint8_t *bytes, size_t len,
+                 const uint8_t digest[DIGEST])
+{
+    struct result *r = w->result;
+
+    r->header_len = (uint32_t)len;
+    memcpy(r->header, bytes, len);
+    memcpy(r->digest, digest, DIGEST);
+    r->generation = h->gen;
+    r->saved_at = (int64_t)h->saved_at;
+}
+
+int work_seal(struct work *w, struct err *e)
+{
+    const struct job *job = w->job;
+    int fresh = (job->flags & JOB_MUST_NOT_EXIST) != 0, rc = -1;
+    uint8_t bytes[HEADER_MAX], digest[DIGEST];
+    struct header h, before;
+    enum in_place in_place;
+    size_t len;
+
+    if (w->key->len != DATA_KEY || job->header_len == 0 ||
+        header_length(job->header, job->header_len, e) != job->header_len ||
+        header_parse(job->header, job->header_len, &h, e) < 0 ||
+        seal_header_check(job->header, job->header_len, &h, w->key, e) < 0)
+        return err_set(e, ERR_INTERNAL, "protocol", "the job's key and header do not belong together");
+    if (store_lock(w->store, e) < 0 || look_in_place(w, &in_place, e) < 0)
+        return -1;
+    if (fresh && in_place != IN_PLACE_GONE)
+        return err_set(e, ERR_CANT_CREATE, "exists", "a vault is there already: open it with tazpod unlock");
+
+    before = h;
+    h.gen++;
+    h.saved_at = (uint64_t)time(NULL);
+    h.comp = COMP_ZSTD;
+    kdf_random(h.fsalt, sizeof h.fsalt);
+    if (write_all(w, &h, in_place == IN_PLACE_SAME, bytes, &len, digest, e) < 0)
+        goto out;
+    if (in_place == IN_PLACE_SAME && memcmp(digest, job->digest, DIGEST) == 0) {
+        store_abandon(w->store);
+        tell(w, &before, job->header, job->header_len, digest);
+        w->result->flags = STATUS_UNCHANGED;
+        rc = 0;
+        goto out;
+    }
+    if (in_place == IN_PLACE_OTHER) {
+        (void)store_conflict(w->store, h.gen, e);
+        goto out;
+    }
+    if (store_commit(w->store, fresh, e) < 0)
+        goto out;
+    tell(w, &h, bytes, len, digest);
+    if (in_place == IN_PLACE_GONE && !fresh)
+        w->result->flags = STATUS_FILE_GONE;
+    rc = 0;
+out:
+    if (rc < 0)
+        store_abandon(w->store);
+    return rc;
+}

@@ -1,0 +1,137 @@
+/* worker - the way every worker goes: place, filter, ready, job, result.
+ *
+ * Executed by tazpod-init alone; started by hand it finds no channel and ends. */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "../init/wire.h"
+#include "../vault/memory.h"
+#include "../vault/sandbox.h"
+#include "command.h"
+#include "work.h"
+
+static const struct kind {
+    const char *name;
+    enum job_kind kind;
+    enum sandbox_role role;
+    int (*work)(struct work *w, struct err *e);
+} KINDS[] = {
+    {"open", JOB_OPEN, SANDBOX_OPENER, work_open},
+    {"create", JOB_CREATE, SANDBOX_OPENER, work_create},
+    {"unpack", JOB_UNPACK, SANDBOX_UNPACKER, work_unpack},
+    {"pack", JOB_PACK, SANDBOX_PACKER, work_pack},
+    {"seal", JOB_SEAL, SANDBOX_SEALER, work_seal},
+};
+
+enum {
+    /* Peak of packer and sealer together, measured: docs/architecture.md, "Memory". */
+    RESERVE_BYTES = 16 * 1024 * 1024,
+    RESERVE_LEAST = 4 * 1024 * 1024,
+    LEFT_FOR_OTHERS = 8 * 1024 * 1024,
+};
+
+int work_reserve(void)
+{
+    uint64_t left = memory_left(), want = RESERVE_BYTES;
+
+    if (left == MEMORY_NO_LIMIT || left < LEFT_FOR_OTHERS + RESERVE_LEAST)
+        return -1;
+    if (left - LEFT_FOR_OTHERS < want)
+        want = left - LEFT_FOR_OTHERS;
+    return memory_reserve(want);
+}
+
+/* The directory is opened before the filter; afterwards there is only what is inside it. */
+static int open_place(struct work *w, const struct kind *k, const char *place, struct err *e)
+{
+    static struct store store;
+    struct statfs fs;
+
+    if (k->kind == JOB_OPEN || k->kind == JOB_CREATE || k->kind == JOB_SEAL) {
+        w->store = &store;
+        w->memory_left = memory_left();
+        w->memory_limit = memory_limit();
+        return store_open(&store, place, k->kind != JOB_OPEN, e);
+    }
+    w->tree = open(place, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (w->tree < 0 || fstatfs(w->tree, &fs) < 0)
+        return err_sys(e, "open the vault's place in RAM");
+    w->room = UINT64_MAX;
+    if (fs.f_blocks > 0)
+        w->room = (uint64_t)(k->kind == JOB_PACK ? fs.f_blocks : fs.f_bavail) * (uint64_t)fs.f_bsize;
+    return 0;
+}
+
+static int send_ready(enum job_kind kind)
+{
+    struct ready ready = {WIRE_MAGIC, kind};
+    struct message m = {&ready, sizeof ready, NULL, 0};
+
+    return wire_send(WORK_CHANNEL, &m, -1, 0);
+}
+
+/* The key, if one comes, goes straight into locked memory. */
+static int read_job(struct job *job, struct secret *key, int *passed, enum job_kind kind)
+{
+    struct message m = {job, sizeof *job, key->data, key->size};
+    ssize_t n = wire_recv(WORK_CHANNEL, &m, passed, 0);
+
+    if (n < (ssize_t)sizeof *job || job->magic != WIRE_MAGIC || job->kind != kind ||
+        job->header_len > WIRE_HEADER_MAX)
+        return -1;
+    key->len = (size_t)n - sizeof *job;
+    return 0;
+}
+
+static int send_result(struct work *w, enum job_kind kind, int ok, const struct err *e)
+{
+    struct result *r = w->result;
+    struct message m = {r, sizeof *r, NULL, 0};
+
+    r->magic = WIRE_MAGIC;
+    r->kind = kind;
+    if (!ok)
+        wire_error_set(&r->error, e->code ? e->code : EX_TP_FAILURE, e->word, e->text);
+    if (ok && (kind == JOB_OPEN || kind == JOB_CREATE)) {
+        m.tail = w->key->data;
+        m.tail_len = WIRE_KEY_SIZE;
+    }
+    return wire_send(WORK_CHANNEL, &m, w->reserve, 0);
+}
+
+int worker_main(int argc, char **argv)
+{
+    static struct job job;
+    static struct result result;
+    struct secret key = {0};
+    struct work w = {.job = &job, .result = &result, .key = &key, .passphrase = -1, .reserve = -1, .tree = -1};
+    const struct kind *k = NULL;
+    struct err e = {0};
+    int ok;
+
+    for (size_t i = 0; argc == 3 && i < sizeof KINDS / sizeof *KINDS; i++)
+        if (strcmp(argv[1], KINDS[i].name) == 0)
+            k = &KINDS[i];
+    if (!k)
+        return EX_TP_USAGE;
+    (void)signal(SIGPIPE, SIG_IGN); /* a worker whose partner dies says so */
+    if (secret_init() < 0 || secret_new(&key, WIRE_KEY_SIZE) < 0)
+        return EX_TP_FAULT;
+
+    /* A place that can't be opened is a result like any other, so it goes through the same door. */
+    ok = sandbox_begin(&e) == 0 && open_place(&w, k, argv[2], &e) == 0;
+    if (sandbox_filter(k->role, ok ? &e : &(struct err){0}) < 0 || send_ready(k->kind) < 0 ||
+        read_job(&job, &key, &w.passphrase, k->kind) < 0)
+        return EX_TP_FAULT;
+    ok = ok && k->work(&w, &e) == 0;
+    if (w.store)
+        store_close(w.store); /* the lock goes before the next save can be asked for */
+    ok = send_result(&w, k->kind, ok, &e) == 0 && ok;
+    secret_free(&key);
+    return ok ? EX_TP_OK : EX_TP_FAILURE;
+}

@@ -1,0 +1,61 @@
+#include "key.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#ifndef SYS_memfd_secret
+#define SYS_memfd_secret 447 /* the same number on every architecture; musl has no name for it */
+#endif
+
+enum { PAGE = 4096 };
+
+static uint8_t *map(int fd)
+{
+    void *p;
+
+    if (fd < 0 || ftruncate(fd, PAGE) < 0)
+        return NULL;
+    p = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    return p == MAP_FAILED ? NULL : p;
+}
+
+int key_make(struct key *k)
+{
+    key_forget(k);
+    k->fd = (int)syscall(SYS_memfd_secret, O_CLOEXEC);
+    k->bytes = map(k->fd);
+    k->secret = k->bytes != NULL;
+    if (!k->bytes) {
+        if (k->fd >= 0)
+            close(k->fd);
+        k->fd = memfd_create("key", MFD_CLOEXEC);
+        k->bytes = map(k->fd);
+    }
+    if (!k->bytes) {
+        if (k->fd >= 0)
+            close(k->fd);
+        k->fd = -1;
+        return -1;
+    }
+    (void)mlock(k->bytes, PAGE); /* a memfd_secret page is locked already; a refusal is no reason to fail */
+    (void)madvise(k->bytes, PAGE, MADV_DONTFORK);
+    (void)madvise(k->bytes, PAGE, MADV_DONTDUMP);
+    return 0;
+}
+
+void key_forget(struct key *k)
+{
+    volatile uint8_t *p = k->bytes;
+
+    if (!p)
+        return;
+    for (int i = 0; i < PAGE; i++)
+        p[i] = 0;
+    (void)munmap(k->bytes, PAGE);
+    close(k->fd);
+    k->bytes = NULL;
+    k->fd = -1;
+}

@@ -1,0 +1,148 @@
+/* tazpod-init - process 1 of a pod.
+ *
+ * Starts the main command, reaps, forwards, serves the control socket, and on a stop saves the
+ * vault before anybody is signalled and again when all are gone. One thread, one epoll; after the
+ * loop starts nothing is allocated. Where it is not process 1 it becomes a child subreaper. */
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "child.h"
+#include "log.h"
+#include "pod.h"
+#include "signals.h"
+
+#ifndef TAZPOD_VERSION
+#define TAZPOD_VERSION "0"
+#endif
+
+static const char HELP[] =
+    "usage: tazpod-init [OPTIONS] [--] [COMMAND [ARG...]]\n"
+    "\n"
+    "Process 1 of a container: reaps, forwards signals, and keeps an encrypted vault in RAM.\n"
+    "\n"
+    "  --vault FILE|none     the vault file (TAZPOD_VAULT; /workspace/.tazpod/vault.tpv)\n"
+    "  --run-dir DIR         its place in RAM (TAZPOD_RUN_DIR; /run/tazpod)\n"
+    "  --owner UID           whose it is, where this runs as root (TAZPOD_OWNER)\n"
+    "  --program FILE        the program tazpod (TAZPOD_PROGRAM; beside this one)\n"
+    "  --stop-timeout T      for a stop with an open vault (TAZPOD_STOP_TIMEOUT; 8s)\n"
+    "  --worker-timeout T    for one save or unlock (TAZPOD_WORKER_TIMEOUT; 60s)\n"
+    "  --version, --help\n"
+    "\n"
+    "T is seconds, or milliseconds with ms: 8, 8s, 500ms. See tazpod-init(8).\n";
+
+static void say(int fd, const char *text)
+{
+    (void)!write(fd, text, strlen(text));
+}
+
+/* A stop signal stops the pod where a vault is configured, or where there is nothing else to give
+ * it to. All others, and this one too under a plain init, are the main command's. */
+static void on_signal(struct pod *p, int sig)
+{
+    if (sig == SIGCHLD)
+        return;
+    if (signals_is_stop(sig) && (p->configured || !p->main_pid))
+        pod_event(p, &(struct event){.type = EVENT_STOP});
+    else if (p->main_pid > 0)
+        (void)kill(p->main_pid, sig);
+}
+
+static void read_signals(struct pod *p)
+{
+    struct signalfd_siginfo info[16];
+    ssize_t n;
+
+    while ((n = read(p->signals, info, sizeof info)) > 0)
+        for (size_t i = 0; i < (size_t)n / sizeof *info; i++)
+            on_signal(p, (int)info[i].ssi_signo);
+}
+
+/* Until nobody is left, every time: one SIGCHLD may stand for many. */
+static void reap(struct pod *p)
+{
+    int wait_status;
+    pid_t pid;
+
+    while ((pid = waitpid(-1, &wait_status, WNOHANG | __WALL)) > 0)
+        pod_on_child(p, pid, wait_status);
+}
+
+static void loop(struct pod *p)
+{
+    struct epoll_event events[16];
+
+    while (!p->done) {
+        int n = epoll_wait(p->epoll, events, 16, pod_timeout(p));
+        bool reaping = false;
+
+        for (int i = 0; i < n && !p->done; i++) {
+            int index = (int)(uint32_t)events[i].data.u64;
+
+            switch ((enum source)(events[i].data.u64 >> 32)) {
+            case SOURCE_SIGNALS: read_signals(p); reaping = true; break;
+            case SOURCE_LISTENER: pod_on_listener(p); break;
+            case SOURCE_CLIENT: pod_on_client(p, index); break;
+            case SOURCE_WORKER: pod_on_worker(p, index); break;
+            }
+        }
+        if (reaping && !p->done) /* after the channels: a worker's last word before its death */
+            reap(p);
+        if (!p->done)
+            pod_on_time(p);
+    }
+}
+
+static int start(struct pod *p)
+{
+    p->epoll = epoll_create1(EPOLL_CLOEXEC);
+    p->signals = signals_open();
+    if (p->epoll < 0 || p->signals < 0) {
+        log_say("error", "the kernel refused epoll or signalfd");
+        return -1;
+    }
+    pod_watch(p, p->signals, SOURCE_SIGNALS, 0);
+    if (getpid() != 1)
+        (void)prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+    pod_prepare(p);
+    if (p->options.command[0]) {
+        p->main_pid = child_start(p->options.command);
+        if (p->main_pid < 0) {
+            log_say("error", "the main command can't be started: no process to be had");
+            return -1;
+        }
+        p->sup.has_main = p->sup.main_running = true;
+        p->sup.main_status = 128 + SIGKILL; /* if it outlives the stop */
+    }
+    child_let_go((const int[]){p->epoll, p->signals, p->ram.dir, p->control.listener, p->workers.program}, 5);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    static struct pod pod; /* not on the stack: 10 KB, zeroed by the kernel */
+    const char *bad;
+
+    signals_block();
+    signals_default();
+    child_fill_standard();
+    if (options_parse(argc, argv, &pod.options, &bad) < 0) {
+        say(STDERR_FILENO, "tazpod-init: don't know what to make of ");
+        say(STDERR_FILENO, bad);
+        say(STDERR_FILENO, ": see tazpod-init --help\n");
+        return EX_TP_USAGE;
+    }
+    if (pod.options.help || pod.options.version) {
+        say(STDOUT_FILENO, pod.options.help ? HELP : "tazpod-init " TAZPOD_VERSION "\n");
+        return EX_TP_OK;
+    }
+    if (start(&pod) < 0)
+        return EX_TP_FAULT;
+    loop(&pod);
+    _exit(step_exit_status(&pod.sup));
+}

@@ -1,0 +1,126 @@
+#include "options.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* "500ms", "8s" or "8": milliseconds up to a day, or -1. */
+static int64_t duration(const char *text)
+{
+    const char *p = text;
+    int64_t v = 0;
+
+    for (; *p >= '0' && *p <= '9' && v <= 86400000; p++)
+        v = 10 * v + (*p - '0');
+    if (p == text)
+        return -1;
+    if (strcmp(p, "") == 0 || strcmp(p, "s") == 0)
+        v *= 1000;
+    else if (strcmp(p, "ms") != 0)
+        return -1;
+    return v <= 86400000 ? v : -1;
+}
+
+/* A uid that may own a vault: never 0. */
+static int64_t uid(const char *text)
+{
+    const char *p = text;
+    int64_t v = 0;
+
+    for (; *p >= '0' && *p <= '9' && v <= 0xfffffffe; p++)
+        v = 10 * v + (*p - '0');
+    return p == text || *p || v == 0 || v > 0xfffffffe ? -1 : v;
+}
+
+static int set(struct options *o, const char *name, const char *value)
+{
+    if (strcmp(name, "vault") == 0)
+        o->vault = value;
+    else if (strcmp(name, "run-dir") == 0)
+        o->run_dir = value, o->run_dir_named = true;
+    else if (strcmp(name, "program") == 0)
+        o->program = value;
+    else if (strcmp(name, "owner") == 0)
+        return (o->owner = uid(value)) < 0 ? -1 : 0;
+    else if (strcmp(name, "stop-timeout") == 0)
+        return (o->stop_timeout_ms = duration(value)) < 0 ? -1 : 0;
+    else if (strcmp(name, "worker-timeout") == 0)
+        return (o->worker_timeout_ms = duration(value)) < 0 ? -1 : 0;
+    else
+        return -1;
+    return 0;
+}
+
+static const struct {
+    const char *variable, *name;
+} VARIABLES[] = {
+    {"TAZPOD_VAULT", "vault"},
+    {"TAZPOD_RUN_DIR", "run-dir"},
+    {"TAZPOD_PROGRAM", "program"},
+    {"TAZPOD_OWNER", "owner"},
+    {"TAZPOD_STOP_TIMEOUT", "stop-timeout"},
+    {"TAZPOD_WORKER_TIMEOUT", "worker-timeout"},
+};
+
+static int from_environment(struct options *o, const char **bad)
+{
+    for (size_t i = 0; i < sizeof VARIABLES / sizeof *VARIABLES; i++) {
+        const char *value = getenv(VARIABLES[i].variable);
+
+        if (value && *value && set(o, VARIABLES[i].name, value) < 0) {
+            *bad = VARIABLES[i].variable;
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* "--name=value" or "--name value"; *i moves past what was used. */
+static int long_option(struct options *o, int argc, char **argv, int *i)
+{
+    const char *arg = argv[*i] + 2, *equals = strchr(arg, '=');
+    char name[24];
+    size_t n = equals ? (size_t)(equals - arg) : strlen(arg);
+
+    if (n >= sizeof name)
+        return -1;
+    memcpy(name, arg, n);
+    name[n] = '\0';
+    if (strcmp(name, "help") == 0 || strcmp(name, "version") == 0) {
+        *(name[0] == 'h' ? &o->help : &o->version) = true;
+        return equals ? -1 : 0;
+    }
+    if (equals)
+        return set(o, name, equals + 1);
+    if (*i + 1 >= argc)
+        return -1;
+    return set(o, name, argv[++*i]);
+}
+
+int options_parse(int argc, char **argv, struct options *o, const char **bad)
+{
+    int i = 1;
+
+    memset(o, 0, sizeof *o);
+    o->run_dir = DEFAULT_RUN_DIR;
+    o->owner = -1;
+    o->stop_timeout_ms = STOP_TIMEOUT_MS;
+    o->worker_timeout_ms = WORKER_TIMEOUT_MS;
+    if (from_environment(o, bad) < 0)
+        return -1;
+    for (; i < argc && argv[i][0] == '-'; i++) {
+        int at = i;
+
+        if (strcmp(argv[i], "--") == 0) {
+            i++;
+            break;
+        }
+        if (strcmp(argv[i], "-h") == 0) {
+            o->help = true;
+        } else if (argv[i][1] != '-' || long_option(o, argc, argv, &i) < 0) {
+            *bad = argv[at];
+            return -1;
+        }
+    }
+    o->command = argv + (i < argc ? i : argc);
+    return 0;
+}

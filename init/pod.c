@@ -1,0 +1,639 @@
+#include "pod.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "child.h"
+#include "log.h"
+#include "procs.h"
+#include "wire.h"
+
+enum {
+    WIPE_AT_ONCE = 500, /* entries deleted between two looks at the clients: about 2 ms */
+    LOOK_FIRST_MS = 1,
+    LOOK_MOST_MS = 20,
+    NOBODY = -1,
+};
+
+int64_t pod_now_us(void)
+{
+    struct timespec t;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
+int64_t pod_now_ms(void)
+{
+    return pod_now_us() / 1000;
+}
+
+void pod_watch(struct pod *p, int fd, enum source kind, int index)
+{
+    struct epoll_event ev = {.events = EPOLLIN, .data.u64 = SOURCE_TAG(kind, index)};
+
+    (void)epoll_ctl(p->epoll, EPOLL_CTL_ADD, fd, &ev); /* fails for no descriptor of ours */
+}
+
+/* --- preparing --- */
+
+static int join_path(char *out, const char *dir, const char *name)
+{
+    size_t n = strlen(dir), m = strlen(name);
+
+    if (n + 1 + m >= WIRE_PATH_MAX)
+        return -1;
+    memcpy(out, dir, n);
+    out[n] = '/';
+    memcpy(out + n + 1, name, m + 1);
+    return 0;
+}
+
+static int open_program(const char *path)
+{
+    struct stat sb;
+    int fd = open(path, O_PATH | O_CLOEXEC);
+
+    if (fd >= 0 && (fstat(fd, &sb) < 0 || !S_ISREG(sb.st_mode))) {
+        close(fd);
+        fd = -1;
+    }
+    return fd;
+}
+
+/* The one named; else the one installed beside this program; else the usual places. Opened now,
+ * so that nobody can put another in its place later and be handed the key. */
+static int find_program(const char *named)
+{
+    char path[WIRE_PATH_MAX];
+    ssize_t n;
+    int fd = -1;
+
+    if (named)
+        return open_program(named);
+    n = readlink("/proc/self/exe", path, sizeof path - sizeof "tazpod");
+    while (n > 0 && path[n - 1] != '/')
+        n--;
+    if (n > 0) {
+        memcpy(path + n, "tazpod", sizeof "tazpod");
+        fd = open_program(path);
+    }
+    if (fd < 0)
+        fd = open_program("/usr/local/bin/tazpod");
+    return fd < 0 ? open_program("/usr/bin/tazpod") : fd;
+}
+
+static bool vault_configured(const struct options *o)
+{
+    struct stat sb;
+
+    if (o->vault)
+        return strcmp(o->vault, "none") != 0;
+    return o->run_dir_named || (stat(o->run_dir, &sb) == 0 && S_ISDIR(sb.st_mode));
+}
+
+static void unavailable(struct pod *p, const char *word, const char *text)
+{
+    struct line l;
+
+    wire_error_set(&p->absent, EX_TP_UNAVAILABLE, word, text);
+    line_start(&l, "refuse");
+    line_text(&l, "error", word);
+    line_text(&l, "text", text);
+    line_end(&l);
+}
+
+static void prepare_vault(struct pod *p)
+{
+    const char *vault = p->options.vault ? p->options.vault : DEFAULT_VAULT;
+    struct workers *ws = &p->workers;
+
+    if (!p->owner.possible) {
+        unavailable(p, "bad-run-dir",
+                    "PID 1 is root but may not become the vault's owner: run with --user 1000, or with "
+                    "--cap-add SETUID --cap-add SETGID");
+        return;
+    }
+    if (vault[0] != '/' || strlen(vault) >= sizeof p->vault ||
+        join_path(p->secrets, p->options.run_dir, RAM_SECRETS) < 0 ||
+        join_path(p->staging, p->options.run_dir, RAM_STAGING) < 0 ||
+        join_path(p->locking, p->options.run_dir, RAM_LOCKING) < 0) {
+        unavailable(p, "bad-run-dir", "the vault and the run directory need absolute paths under 240 bytes");
+        return;
+    }
+    memcpy(p->vault, vault, strlen(vault) + 1);
+    if (!p->ram.usable) {
+        unavailable(p, p->ram.problem.word, p->ram.problem.text);
+        return;
+    }
+    ws->program = find_program(p->options.program);
+    if (ws->program < 0) {
+        unavailable(p, "no-program", "the program tazpod, which does the work on the vault, was not found");
+        return;
+    }
+    ws->owner = p->owner.uid;
+    ws->group = p->owner.gid;
+    ws->become_owner = p->owner.become;
+    ws->vault = p->vault;
+    ws->timeout_ms = p->options.worker_timeout_ms;
+    ram_set_aside(&p->ram);
+    if (!p->ram.usable) {
+        unavailable(p, p->ram.problem.word, p->ram.problem.text);
+        return;
+    }
+    p->sup.vault = VAULT_LOCKED;
+}
+
+void pod_prepare(struct pod *p)
+{
+    struct line l;
+
+    p->control.listener = -1;
+    p->ram.dir = -1;
+    p->key.fd = -1;
+    p->workers.program = p->workers.passphrase = p->workers.reserve = -1;
+    p->workers.deadline_ms = INT64_MAX;
+    p->look_at_ms = INT64_MAX;
+    p->sup.stop_timeout_ms = p->options.stop_timeout_ms;
+    p->sup.kill_at_ms = p->sup.end_at_ms = INT64_MAX;
+    p->configured = vault_configured(&p->options);
+    if (!p->configured)
+        return;
+
+    (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); /* the key will live here */
+    p->owner = owner_find(p->options.owner);
+    ram_open(&p->ram, p->options.run_dir, p->owner.uid, p->owner.gid);
+    if (p->ram.dir >= 0 && control_open(&p->control, p->ram.dir, p->owner.uid, p->owner.gid) < 0) {
+        if (errno == EADDRINUSE) /* what lies there is another PID 1's: hands off */
+            unavailable(p, "bad-run-dir", "another tazpod-init serves this run directory");
+        else
+            unavailable(p, "bad-run-dir", "the control socket can't be made in the run directory");
+    } else {
+        prepare_vault(p);
+    }
+    if (p->control.listener >= 0)
+        pod_watch(p, p->control.listener, SOURCE_LISTENER, 0);
+
+    line_start(&l, "start");
+    line_number(&l, "pid", getpid());
+    line_text(&l, "vault", p->vault);
+    line_text(&l, "run-dir", p->options.run_dir);
+    line_text(&l, "state", p->sup.vault == VAULT_LOCKED ? "locked" : "absent");
+    line_number(&l, "owner", p->owner.uid);
+    line_number(&l, "stale", p->ram.stale);
+    line_end(&l);
+}
+
+/* --- answering --- */
+
+static struct wire_status status_now(const struct pod *p)
+{
+    const struct facts *f = &p->workers.facts;
+    struct wire_status s;
+
+    memset(&s, 0, sizeof s);
+    s.state = p->sup.vault;
+    if (p->sup.creating)
+        s.state = VAULT_OPENING;
+    if (p->sup.phase != PHASE_RUN)
+        s.state = VAULT_STOPPING;
+    s.ram = p->ram.usable ? RAM_GIVEN : RAM_NONE;
+    s.owner_uid = p->owner.uid;
+    s.owner_gid = p->owner.gid;
+    s.stale = p->ram.stale;
+    s.skipped = f->skipped;
+    s.left_out = f->left_out;
+    s.generation = f->generation;
+    s.saved_at = f->saved_at;
+    s.files = f->files;
+    s.bytes = f->bytes;
+    memcpy(s.vault, p->vault, sizeof s.vault);
+    memcpy(s.secrets, p->secrets, sizeof s.secrets);
+    s.problem = p->sup.unsaved ? p->save_error : p->absent;
+    return s;
+}
+
+static void answer(struct pod *p, int client, uint16_t type, const struct wire_error *e, uint32_t flags)
+{
+    struct wire_status s = status_now(p);
+
+    s.flags = flags;
+    control_answer(&p->control, client, type, e, &s, pod_now_ms());
+}
+
+static const struct wire_error NO_ERROR;
+
+/* All who wait for one of these types, and for no later save than the one that has ended. */
+static void answer_waiting(struct pod *p, unsigned types, const struct wire_error *e, uint32_t flags)
+{
+    for (int i = 0; i < CONTROL_CONNECTIONS; i++) {
+        struct conn *c = &p->control.conns[i];
+
+        if (c->fd < 0 || !c->waits || !(types >> c->waits & 1))
+            continue;
+        if (c->waits == REQ_SAVE && c->ticket > p->running_save)
+            continue;
+        answer(p, i, c->waits, e, flags);
+    }
+}
+
+static void refuse_state(struct pod *p, int client, uint16_t type)
+{
+    struct wire_error e;
+
+    if (p->sup.phase != PHASE_RUN)
+        wire_error_set(&e, EX_TP_UNAVAILABLE, "stopping", "the pod is stopping");
+    else if (p->sup.vault == VAULT_ABSENT)
+        e = p->absent;
+    else if (type == REQ_CREATE)
+        wire_error_set(&e, EX_TP_CANT_CREATE, "exists", "a vault is open already");
+    else
+        wire_error_set(&e, EX_TP_LOCKED, "locked", "the vault is locked: open it with tazpod unlock");
+    answer(p, client, type, &e, 0);
+}
+
+/* --- performing --- */
+
+/* What came with the event: who asks, and what. */
+struct asker {
+    int client; /* NOBODY */
+    const struct request *request;
+    int passphrase; /* -1: none, or handed on */
+};
+
+static void run_started(struct pod *p)
+{
+    p->run_started_us = pod_now_us();
+    for (int i = 0; i < p->workers.n; i++)
+        pod_watch(p, p->workers.w[i].channel, SOURCE_WORKER, i);
+}
+
+static void start_failed(struct pod *p, const char *word, const char *text)
+{
+    wire_error_set(&p->last, word[0] == 'b' ? EX_TP_BUSY : EX_TP_IO, word, text);
+    pod_event(p, &(struct event){.type = EVENT_JOB_FAILED});
+}
+
+static void fork_failed(struct pod *p)
+{
+    start_failed(p, "busy", errno == EAGAIN ? "no process could be started (pids limit): try again"
+                                            : "no process could be started: try again");
+}
+
+static void start_open(struct pod *p, struct asker *a)
+{
+    const struct request *r = a->request;
+    int64_t now = pod_now_ms();
+    int rc, passphrase = a->passphrase;
+
+    if (key_make(&p->key) < 0 || ram_stage(&p->ram) < 0) {
+        bool full = errno == ENOSPC || errno == ENOMEM;
+
+        start_failed(p, full ? "no-room" : "io",
+                     full ? "the run directory is full"
+                          : "the place for the vault can't be made in the run directory");
+        return;
+    }
+    a->passphrase = -1;
+    rc = r->type == REQ_CREATE ? workers_create(&p->workers, passphrase, r->kdf_ops, r->kdf_mem_kib, now)
+                               : workers_unlock(&p->workers, p->staging, passphrase, now);
+    if (rc < 0)
+        fork_failed(p);
+    else
+        run_started(p);
+}
+
+/* A tree that vanished from its place, or another in its place, is never saved over the vault. */
+static void start_save(struct pod *p)
+{
+    p->running_save = p->sup.saves_started;
+    if (!p->sup.lock_after && !ram_is_ours(&p->ram)) {
+        start_failed(p, "io", "the open vault has gone from its place in the run directory");
+        return;
+    }
+    if (workers_save(&p->workers, p->sup.lock_after ? p->locking : p->secrets, p->sup.creating,
+                     pod_now_ms()) < 0)
+        fork_failed(p);
+    else
+        run_started(p);
+}
+
+static void wipe_now(struct pod *p)
+{
+    while (ram_wipe_some(&p->ram, WIPE_AT_ONCE) > 0)
+        ;
+}
+
+static void tell_all(struct pod *p)
+{
+    if (p->look_at_ms == INT64_MAX || p->sup.phase == PHASE_WAIT) {
+        procs_signal(SIGTERM);
+        procs_signal(SIGCONT); /* who is stopped would never see it */
+        procs_hang_up(p->main_pid);
+    }
+    p->look_step_ms = LOOK_FIRST_MS;
+    p->look_at_ms = pod_now_ms();
+}
+
+static void log_stop(struct pod *p, int status)
+{
+    struct line l;
+
+    line_start(&l, "stop");
+    line_number(&l, "status", status);
+    if (p->sup.unsaved)
+        line_text(&l, "error", p->save_error.word);
+    if (p->stop_started_us)
+        line_millis(&l, "ms", pod_now_us() - p->stop_started_us);
+    line_end(&l);
+}
+
+static void perform(struct pod *p, uint32_t act, struct asker *a)
+{
+    uint16_t type = a->request ? a->request->type : 0;
+
+    if (act & ACT_REFUSE_BUSY) {
+        struct wire_error e;
+        wire_error_set(&e, EX_TP_BUSY, "busy", "the vault is being opened or locked: try again");
+        answer(p, a->client, type, &e, 0);
+    }
+    if (act & ACT_REFUSE_STATE)
+        refuse_state(p, a->client, type);
+    if (act & ACT_ALREADY)
+        answer(p, a->client, type, &NO_ERROR, type == REQ_UNLOCK ? STATUS_WAS_OPEN : STATUS_UNCHANGED);
+    if (act & ACT_JOIN) {
+        p->control.conns[a->client].waits = type;
+        p->control.conns[a->client].ticket = p->sup.saves_started + (p->sup.save_again ? 1 : 0);
+    }
+    if (act & ACT_CANCEL_JOB) {
+        workers_end(&p->workers);
+        ram_discard_staging(&p->ram);
+        wipe_now(p);
+        wire_error_set(&p->last, EX_TP_UNAVAILABLE, "stopping", "the pod is stopping");
+    }
+    if (act & ACT_DROP_RESERVE)
+        workers_drop_reserve(&p->workers);
+    if (act & (ACT_START_UNLOCK | ACT_START_CREATE))
+        start_open(p, a);
+    if (act & ACT_HIDE)
+        (void)ram_hide(&p->ram); /* fails when the tree is not in its place; then the save does too */
+    if (act & ACT_UNHIDE)
+        (void)ram_unhide(&p->ram);
+    if (act & ACT_ANSWER_UNLOCK) {
+        if (p->last.word[0]) {
+            ram_discard_staging(&p->ram);
+            wipe_now(p);
+        }
+        answer_waiting(p, 1u << REQ_UNLOCK | 1u << REQ_CREATE, &p->last, 0);
+    }
+    if (act & ACT_ANSWER_SAVE)
+        answer_waiting(p, 1u << REQ_SAVE, &p->last, p->workers.facts.flags);
+    if (act & ACT_FORGET_KEY) {
+        key_forget(&p->key);
+        workers_drop_reserve(&p->workers);
+    }
+    if (act & ACT_START_WIPE) {
+        ram_discard_tree(&p->ram);
+        p->wiping = true;
+    }
+    if (act & ACT_ANSWER_LOCK) {
+        p->running_save = UINT32_MAX; /* a lock's save answers for later ones: nothing was in place */
+        answer_waiting(p, 1u << REQ_LOCK | 1u << REQ_SAVE, &p->last, p->workers.facts.flags);
+    }
+    if (act & ACT_TERM)
+        tell_all(p);
+    if (act & ACT_KILL) {
+        procs_signal(SIGKILL);
+        p->look_at_ms = pod_now_ms();
+    }
+    if (act & ACT_EXIT) {
+        p->done = true;
+        if (p->configured)
+            log_stop(p, step_exit_status(&p->sup));
+    }
+    if (act & ACT_START_SAVE) /* last: it may fail at once, and that is an event of its own */
+        start_save(p);
+}
+
+static void decide(struct pod *p, const struct event *ev, struct asker *a)
+{
+    enum phase before = p->sup.phase;
+    uint32_t act = step(&p->sup, ev, pod_now_ms());
+
+    if (before == PHASE_RUN && p->sup.phase != PHASE_RUN && !p->stop_started_us)
+        p->stop_started_us = pod_now_us();
+    perform(p, act, a);
+}
+
+void pod_event(struct pod *p, const struct event *ev)
+{
+    struct asker nobody = {.client = NOBODY, .passphrase = -1};
+
+    decide(p, ev, &nobody);
+}
+
+/* --- what happens --- */
+
+void pod_on_listener(struct pod *p)
+{
+    int i;
+
+    while ((i = control_accept(&p->control, pod_now_ms())) != -1)
+        if (i >= 0)
+            pod_watch(p, p->control.conns[i].fd, SOURCE_CLIENT, i);
+}
+
+static const enum event_type EVENT_OF[] = {
+    [REQ_UNLOCK] = EVENT_UNLOCK, [REQ_CREATE] = EVENT_CREATE, [REQ_SAVE] = EVENT_SAVE, [REQ_LOCK] = EVENT_LOCK,
+};
+
+/* The requests, and why each is safe when the asker is hostile: he is root or the owner, so he may
+ * read and write the tree and the vault file anyway. STATUS tells what he could list. UNLOCK and
+ * CREATE cost one derivation at a time. SAVE writes what he could write himself, with the earlier
+ * generation kept. LOCK never destroys what is not durable. None names a path or a program. */
+void pod_on_client(struct pod *p, int i)
+{
+    struct request r;
+    int passphrase, rc;
+
+    if (p->control.conns[i].fd < 0)
+        return;
+    while ((rc = control_read(&p->control, i, &r, &passphrase, pod_now_ms())) > 0) {
+        if (r.type == REQ_STATUS) {
+            answer(p, i, r.type, &NO_ERROR, 0);
+        } else {
+            struct asker a = {.client = i, .request = &r, .passphrase = passphrase};
+
+            decide(p, &(struct event){.type = EVENT_OF[r.type]}, &a);
+            if (a.passphrase >= 0)
+                close(a.passphrase);
+        }
+        if (p->control.conns[i].fd < 0)
+            return;
+    }
+    if (rc < 0) {
+        uint16_t waited = p->control.conns[i].waits;
+
+        control_close(&p->control, i);
+        if (waited == REQ_UNLOCK || waited == REQ_CREATE)
+            pod_event(p, &(struct event){.type = EVENT_CANCEL});
+    }
+}
+
+static void log_run(const struct pod *p, enum run_type run, bool ok)
+{
+    static const char *const WORDS[] = {"", "unlock", "create", "save"};
+    const struct facts *f = &p->workers.facts;
+    struct line l;
+
+    line_start(&l, ok ? WORDS[run] : "error");
+    if (!ok)
+        line_text(&l, "in", WORDS[run]);
+    if (!ok || p->last.word[0])
+        line_text(&l, "error", p->last.word);
+    if (ok) {
+        line_number(&l, "generation", (int64_t)f->generation);
+        line_number(&l, "files", (int64_t)f->files);
+        line_number(&l, "bytes", (int64_t)f->bytes);
+        if (run == RUN_SAVE && (f->flags & STATUS_UNCHANGED))
+            line_text(&l, "unchanged", "yes");
+        if (f->skipped)
+            line_number(&l, "skipped", f->skipped);
+        if (f->left_out)
+            line_number(&l, "left-out", f->left_out);
+    }
+    line_millis(&l, "ms", pod_now_us() - p->run_started_us);
+    line_end(&l);
+}
+
+/* Both workers have told their result, or died. */
+static void run_ended(struct pod *p, enum run_state state, bool may_retry)
+{
+    enum run_type run = p->workers.run;
+    struct event ev = {.type = EVENT_JOB_DONE, .may_retry = may_retry};
+
+    workers_end(&p->workers);
+    if (state == RUN_DONE) {
+        p->last = NO_ERROR;
+        if (run == RUN_CREATE)
+            p->workers.facts.files = p->workers.facts.bytes = 0;
+        if (run != RUN_SAVE)
+            p->workers.facts.skipped = p->workers.facts.left_out = 0;
+        if (run != RUN_SAVE && ram_publish(&p->ram) < 0) {
+            wire_error_set(&p->last, EX_TP_IO, "io", "the vault can't be put in its place in the run directory");
+            state = RUN_FAILED;
+        }
+    }
+    if (state == RUN_FAILED)
+        ev.type = EVENT_JOB_FAILED;
+    ev.left_out = p->workers.facts.left_out;
+    if (ev.type == EVENT_JOB_DONE && ev.left_out > 0)
+        wire_error_set(&p->last, EX_TP_IO, "left-out", p->workers.facts.note);
+    log_run(p, run, state == RUN_DONE);
+    if (run == RUN_SAVE)
+        p->save_error = p->last;
+    pod_event(p, &ev);
+}
+
+static void check_run(struct pod *p)
+{
+    bool may_retry = false;
+    enum run_state state;
+
+    if (p->workers.run == RUN_NONE)
+        return;
+    state = workers_state(&p->workers, &p->last, &may_retry);
+    if (state != RUN_GOING)
+        run_ended(p, state, may_retry);
+}
+
+void pod_on_worker(struct pod *p, int i)
+{
+    workers_on_channel(&p->workers, i, &p->key);
+    check_run(p);
+}
+
+void pod_on_child(struct pod *p, pid_t pid, int wait_status)
+{
+    if (pid == p->main_pid) {
+        p->main_pid = 0;
+        pod_event(p, &(struct event){.type = EVENT_MAIN_ENDED, .status = child_exit_status(wait_status)});
+    } else if (workers_on_exit(&p->workers, pid, wait_status, &p->key)) {
+        check_run(p);
+    }
+}
+
+/* While stopping only: is anybody left? Nothing tells PID 1 of the end of a process of
+ * `docker exec`, whose parent is outside, so it looks, seldom and ever more seldom. */
+static void look_around(struct pod *p, int64_t now)
+{
+    bool waiting = p->sup.phase == PHASE_WAIT || p->sup.phase == PHASE_KILL;
+
+    if (!waiting) {
+        p->look_at_ms = INT64_MAX;
+        return;
+    }
+    if (now < p->look_at_ms)
+        return;
+    if (!procs_any()) {
+        p->look_at_ms = INT64_MAX;
+        pod_event(p, &(struct event){.type = EVENT_ALL_GONE});
+        return;
+    }
+    p->look_at_ms = now + p->look_step_ms;
+    p->look_step_ms += p->look_step_ms < LOOK_MOST_MS ? (p->look_step_ms + 1) / 2 : 0;
+}
+
+static void wipe_on(struct pod *p)
+{
+    int rc = ram_wipe_some(&p->ram, WIPE_AT_ONCE);
+    struct line l;
+
+    if (rc > 0)
+        return;
+    p->wiping = false;
+    line_start(&l, rc == 0 ? "lock" : "error");
+    if (rc < 0)
+        line_text(&l, "error", "wipe-incomplete");
+    line_number(&l, "generation", (int64_t)p->workers.facts.generation);
+    line_end(&l);
+    pod_event(p, &(struct event){.type = EVENT_WIPED});
+}
+
+void pod_on_time(struct pod *p)
+{
+    int64_t now = pod_now_ms();
+
+    if (p->wiping)
+        wipe_on(p);
+    workers_on_timer(&p->workers, now);
+    check_run(p);
+    look_around(p, now);
+    if (now >= step_deadline(&p->sup))
+        pod_event(p, &(struct event){.type = EVENT_TIMER});
+}
+
+int pod_timeout(struct pod *p)
+{
+    int64_t now = pod_now_ms(), next = step_deadline(&p->sup), idle;
+
+    if (p->wiping)
+        return 0;
+    idle = p->control.listener >= 0 ? control_expire(&p->control, now) : INT64_MAX;
+    if (idle < next)
+        next = idle;
+    if (p->workers.deadline_ms < next)
+        next = p->workers.deadline_ms;
+    if (p->look_at_ms < next)
+        next = p->look_at_ms;
+    if (next == INT64_MAX)
+        return -1;
+    return next <= now ? 0 : (int)(next - now < 3600000 ? next - now : 3600000);
+}

@@ -1,0 +1,77 @@
+/* pod - PID 1's parts put together: performs what step decides.
+ *
+ * One struct, made in main and passed around; everything in it has a fixed size.
+ * Times: _ms CLOCK_MONOTONIC milliseconds, _us the same clock in microseconds. */
+#ifndef TAZPOD_POD_H
+#define TAZPOD_POD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "control.h"
+#include "key.h"
+#include "options.h"
+#include "owner.h"
+#include "ram.h"
+#include "step.h"
+#include "worker.h"
+
+struct pod {
+    struct options options;
+    struct owner owner;
+    bool configured; /* a vault is; else this is a plain init */
+    int epoll;
+    int signals;
+    pid_t main_pid; /* 0: none, or ended */
+
+    struct supervisor sup;
+    struct ram ram;
+    struct control control;
+    struct workers workers;
+    struct key key;
+    struct wire_error absent;     /* why no vault can be used; word "" if one can */
+    struct wire_error last;       /* outcome of the last run, word "" for success */
+    struct wire_error save_error; /* why the last save failed */
+    uint32_t running_save;        /* its number, as in struct supervisor */
+    bool wiping;
+    bool done;                    /* ACT_EXIT was performed */
+
+    int64_t run_started_us;
+    int64_t stop_started_us; /* 0: not stopping */
+    int64_t look_at_ms;      /* while stopping: when to look whether all are gone */
+    int64_t look_step_ms;
+
+    char vault[WIRE_PATH_MAX];
+    char secrets[WIRE_PATH_MAX];
+    char staging[WIRE_PATH_MAX];
+    char locking[WIRE_PATH_MAX];
+};
+
+/* What an epoll event belongs to, in data.u64: kind and index. */
+enum source { SOURCE_SIGNALS, SOURCE_LISTENER, SOURCE_CLIENT, SOURCE_WORKER };
+#define SOURCE_TAG(kind, index) ((uint64_t)(kind) << 32 | (uint32_t)(index))
+
+int64_t pod_now_us(void);
+int64_t pod_now_ms(void);
+
+/* Watches a descriptor for input. */
+void pod_watch(struct pod *p, int fd, enum source kind, int index);
+
+/* Prepares the vault's side: run directory, socket, program. Never fails; what is wrong stands in
+ * p->absent, and the main command runs all the same. */
+void pod_prepare(struct pod *p);
+
+/* An event without an asker. */
+void pod_event(struct pod *p, const struct event *ev);
+
+/* A client, a worker's channel, a dead child, time. */
+void pod_on_listener(struct pod *p);
+void pod_on_client(struct pod *p, int i);
+void pod_on_worker(struct pod *p, int i);
+void pod_on_child(struct pod *p, pid_t pid, int wait_status);
+void pod_on_time(struct pod *p);
+
+/* Milliseconds until pod_on_time is due: 0 now, -1 never. */
+int pod_timeout(struct pod *p);
+
+#endif

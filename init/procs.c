@@ -1,0 +1,185 @@
+#include "procs.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "dir.h"
+
+enum { TABLE = 4096 }; /* descendants looked at in one pass; more are found by the next */
+
+struct proc {
+    pid_t pid, parent, session;
+    int terminal;
+};
+
+/* "/proc/PID/NAME" read into buf, zero-terminated. 0 or -1. */
+static int read_proc(const char *pid, const char *name, char *buf, size_t size)
+{
+    char path[48] = "/proc/";
+    size_t n = strlen(pid), m = strlen(name);
+    ssize_t got;
+    int fd;
+
+    if (6 + n + 1 + m >= sizeof path)
+        return -1;
+    memcpy(path + 6, pid, n);
+    path[6 + n] = '/';
+    memcpy(path + 7 + n, name, m + 1);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -1;
+    got = read(fd, buf, size - 1);
+    close(fd);
+    if (got <= 0)
+        return -1;
+    buf[got] = '\0';
+    return 0;
+}
+
+/* PID (COMM) STATE PPID PGRP SESSION TTY ...; COMM may hold anything, so from its last bracket. */
+static int look(const char *pid, struct proc *p)
+{
+    char buf[512], *at;
+
+    if (read_proc(pid, "stat", buf, sizeof buf) < 0 || !(at = strrchr(buf, ')')))
+        return -1;
+    at += 3; /* bracket, blank, state */
+    p->pid = (pid_t)strtol(pid, NULL, 10);
+    p->parent = (pid_t)strtol(at, &at, 10);
+    (void)strtol(at, &at, 10);
+    p->session = (pid_t)strtol(at, &at, 10);
+    p->terminal = (int)strtol(at, &at, 10);
+    return 0;
+}
+
+struct walk {
+    void (*each)(void *ctx, const char *name, const struct proc *p);
+    void *ctx;
+};
+
+static int walk_one(void *ctx, const char *name)
+{
+    const struct walk *w = ctx;
+    struct proc p;
+
+    if (name[0] >= '1' && name[0] <= '9' && look(name, &p) == 0 && p.pid != getpid())
+        w->each(w->ctx, name, &p);
+    return 0;
+}
+
+/* Calls `each` for all processes that /proc shows, itself left out. */
+static void for_each_process(void (*each)(void *ctx, const char *name, const struct proc *p), void *ctx)
+{
+    struct walk w = {each, ctx};
+    int dir = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    if (dir < 0)
+        return;
+    (void)dir_each(dir, walk_one, &w);
+    close(dir);
+}
+
+/* --- descendants, where this is not process 1 --- */
+
+struct family {
+    struct proc table[TABLE];
+    int n;
+};
+
+static struct family family; /* touched only there, so it costs process 1 nothing */
+
+static void remember(void *ctx, const char *name, const struct proc *p)
+{
+    struct family *f = ctx;
+
+    (void)name;
+    if (f->n < TABLE)
+        f->table[f->n++] = *p;
+}
+
+static bool is_descendant(const struct family *f, const struct proc *p)
+{
+    pid_t up = p->parent;
+
+    for (int hops = 0; up > 1 && hops < f->n; hops++) {
+        int i = 0;
+
+        if (up == getpid())
+            return true;
+        while (i < f->n && f->table[i].pid != up)
+            i++;
+        if (i == f->n)
+            return false;
+        up = f->table[i].parent;
+    }
+    return up == getpid();
+}
+
+/* sig 0 only counts. Returns how many there are. */
+static int to_descendants(int sig)
+{
+    int found = 0;
+
+    family.n = 0;
+    for_each_process(remember, &family);
+    for (int i = 0; i < family.n; i++) {
+        if (!is_descendant(&family, &family.table[i]))
+            continue;
+        found++;
+        if (sig)
+            (void)kill(family.table[i].pid, sig);
+    }
+    return found;
+}
+
+void procs_signal(int sig)
+{
+    if (getpid() == 1)
+        (void)kill(-1, sig); /* never itself */
+    else
+        (void)to_descendants(sig);
+}
+
+bool procs_any(void)
+{
+    if (getpid() == 1)
+        return kill(-1, 0) == 0 || errno != ESRCH;
+    return to_descendants(0) > 0;
+}
+
+/* --- terminals --- */
+
+static bool ignores_term(const char *pid)
+{
+    char buf[2048], *at;
+
+    if (read_proc(pid, "status", buf, sizeof buf) < 0 || !(at = strstr(buf, "\nSigIgn:")))
+        return false;
+    return strtoull(at + 8, NULL, 16) >> (SIGTERM - 1) & 1;
+}
+
+static void hang_up(void *ctx, const char *name, const struct proc *p)
+{
+    pid_t main_command = *(pid_t *)ctx;
+
+    if (p->terminal == 0)
+        return;
+    if (getpid() != 1) {
+        if (!is_descendant(&family, p))
+            return;
+    }
+    if (p->session == p->pid || (p->pid == main_command && ignores_term(name)))
+        (void)kill(p->pid, SIGHUP);
+}
+
+void procs_hang_up(pid_t main_command)
+{
+    if (getpid() != 1)
+        (void)to_descendants(0); /* fills the table that hang_up asks */
+    for_each_process(hang_up, &main_command);
+}

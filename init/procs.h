@@ -1,0 +1,23 @@
+/* procs - everybody else in the pod.
+ *
+ * As process 1 of a pid namespace that is every process but itself, those of `docker exec`, whose
+ * parent is outside, included. Anywhere else only its own descendants: the rest is the host's.
+ * A PID 1 that is not root can't signal other users' processes. PID 1 only; no allocation. */
+#ifndef TAZPOD_PROCS_H
+#define TAZPOD_PROCS_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+/* Sends sig to all. */
+void procs_signal(int sig);
+
+/* Hangs up terminals: HUP to every session leader with a controlling terminal of its own, and to
+ * the main command if it sits on one and ignores TERM. Both are what an interactive shell looks
+ * like; it would sit out any TERM. */
+void procs_hang_up(pid_t main_command);
+
+/* Somebody is left. */
+bool procs_any(void);
+
+#endif

@@ -1,0 +1,356 @@
+#include "step.h"
+
+#include "protocol.h"
+
+enum { RETRIES = 3 };
+
+static bool is_open(const struct supervisor *s)
+{
+    return s->vault == VAULT_OPEN || s->vault == VAULT_SAVING;
+}
+
+/* --- the stop, in the order things happen --- */
+
+static uint32_t finish(struct supervisor *s)
+{
+    s->phase = PHASE_DONE;
+    s->kill_at_ms = s->end_at_ms = INT64_MAX;
+    return ACT_EXIT;
+}
+
+/* Everybody who could write is gone, or out of reach. */
+static uint32_t last_save(struct supervisor *s)
+{
+    switch (s->vault) {
+    case VAULT_OPEN:
+        s->phase = PHASE_LAST_SAVE;
+        s->vault = VAULT_SAVING;
+        s->saves_started++;
+        s->retries = 0;
+        return ACT_DROP_RESERVE | ACT_START_SAVE;
+    case VAULT_SAVING: /* a first save that outlived its time, see start_kill */
+        s->phase = PHASE_LAST_SAVE;
+        return 0;
+    case VAULT_LOCKING:
+        s->phase = PHASE_WIPE;
+        return 0;
+    default:
+        return finish(s);
+    }
+}
+
+static uint32_t start_wait(struct supervisor *s, int64_t now_ms)
+{
+    s->phase = PHASE_WAIT;
+    if (s->kill_at_ms != INT64_MAX) {
+        int64_t least = now_ms + s->stop_timeout_ms / 16;
+
+        if (s->hurry)
+            s->kill_at_ms = now_ms;
+        else if (s->kill_at_ms < least) /* a slow first save took the time: some is left for an end */
+            s->kill_at_ms = least;
+    }
+    return ACT_TERM;
+}
+
+static uint32_t start_kill(struct supervisor *s, int64_t now_ms)
+{
+    s->phase = PHASE_KILL;
+    /* Who is not gone then can't be killed by us; the save does not wait for him. */
+    s->kill_at_ms = now_ms + s->stop_timeout_ms / 16;
+    return ACT_KILL;
+}
+
+static uint32_t start_save(struct supervisor *s)
+{
+    s->vault = VAULT_SAVING;
+    s->saves_started++;
+    s->retries = 0;
+    return ACT_START_SAVE;
+}
+
+/* A vault that is open gives the stop a total; so does a pod without a main command, which nobody
+ * else would end. A main command beside a locked vault ends in its own time, as under any init. */
+static uint32_t begin_stop(struct supervisor *s, int64_t now_ms)
+{
+    uint32_t act = 0;
+
+    if (s->vault == VAULT_OPENING) {
+        s->vault = VAULT_LOCKED;
+        s->creating = false;
+        act |= ACT_CANCEL_JOB | ACT_FORGET_KEY | ACT_ANSWER_UNLOCK;
+    }
+    s->was_open = is_open(s) || s->vault == VAULT_LOCKING;
+    s->kill_at_ms = s->end_at_ms = INT64_MAX;
+    if (s->was_open || !s->main_running) {
+        s->kill_at_ms = now_ms + s->stop_timeout_ms / 8 * 5;
+        s->end_at_ms = now_ms + s->stop_timeout_ms;
+    }
+    if (!s->was_open && s->has_main && !s->main_running)
+        return act | finish(s);
+    if (is_open(s)) {
+        s->phase = PHASE_FIRST_SAVE;
+        return act | ACT_DROP_RESERVE | (s->vault == VAULT_OPEN ? start_save(s) : 0);
+    }
+    return act | start_wait(s, now_ms);
+}
+
+static uint32_t on_stop(struct supervisor *s, int64_t now_ms)
+{
+    switch (s->phase) {
+    case PHASE_RUN:
+        return begin_stop(s, now_ms);
+    case PHASE_FIRST_SAVE:
+        s->hurry = true;
+        return 0;
+    case PHASE_WAIT:
+        if (s->kill_at_ms == INT64_MAX) /* the main command's own time: it is told again */
+            return ACT_TERM;
+        s->hurry = true;
+        return start_kill(s, now_ms);
+    default:
+        return 0;
+    }
+}
+
+static uint32_t on_main_ended(struct supervisor *s, int status, int64_t now_ms)
+{
+    s->main_running = false;
+    s->main_status = status;
+    if (s->phase == PHASE_RUN)
+        return begin_stop(s, now_ms);
+    if (s->phase == PHASE_WAIT && !s->was_open)
+        return finish(s);
+    return 0;
+}
+
+static uint32_t on_all_gone(struct supervisor *s)
+{
+    return s->phase == PHASE_WAIT || s->phase == PHASE_KILL ? last_save(s) : 0;
+}
+
+static uint32_t on_timer(struct supervisor *s, int64_t now_ms)
+{
+    switch (s->phase) {
+    case PHASE_FIRST_SAVE:
+        /* It may have nearly all of the total: what it has written so far can't be bought back. */
+        if (now_ms < s->end_at_ms - s->stop_timeout_ms / 4)
+            return 0;
+        return start_wait(s, now_ms);
+    case PHASE_WAIT:
+        return now_ms < s->kill_at_ms ? 0 : start_kill(s, now_ms);
+    case PHASE_KILL:
+        return now_ms < s->kill_at_ms ? 0 : last_save(s);
+    case PHASE_LAST_SAVE:
+        if (now_ms < s->end_at_ms)
+            return 0;
+        s->unsaved = true;
+        return ACT_CANCEL_JOB | finish(s);
+    case PHASE_WIPE:
+        return now_ms < s->end_at_ms ? 0 : finish(s);
+    default:
+        return 0;
+    }
+}
+
+/* --- requests --- */
+
+static uint32_t on_unlock(struct supervisor *s, bool create)
+{
+    if (s->phase != PHASE_RUN)
+        return ACT_REFUSE_STATE;
+    switch (s->vault) {
+    case VAULT_LOCKED:
+        s->vault = VAULT_OPENING;
+        s->creating = create;
+        return ACT_JOIN | (create ? ACT_START_CREATE : ACT_START_UNLOCK);
+    case VAULT_OPENING:
+    case VAULT_LOCKING:
+        return ACT_REFUSE_BUSY;
+    case VAULT_OPEN:
+    case VAULT_SAVING:
+        if (s->creating)
+            return ACT_REFUSE_BUSY;
+        return create ? ACT_REFUSE_STATE : ACT_ALREADY;
+    default:
+        return ACT_REFUSE_STATE;
+    }
+}
+
+static uint32_t on_save(struct supervisor *s)
+{
+    if (s->phase != PHASE_RUN)
+        return ACT_REFUSE_STATE;
+    switch (s->vault) {
+    case VAULT_OPEN:
+        return ACT_JOIN | start_save(s);
+    case VAULT_SAVING:
+        s->save_again = true;
+        return ACT_JOIN;
+    case VAULT_OPENING:
+        return ACT_REFUSE_BUSY;
+    default:
+        return ACT_REFUSE_STATE;
+    }
+}
+
+static uint32_t on_lock(struct supervisor *s)
+{
+    if (s->phase != PHASE_RUN)
+        return ACT_REFUSE_STATE;
+    switch (s->vault) {
+    case VAULT_OPEN:
+        s->lock_after = true;
+        return ACT_JOIN | ACT_HIDE | start_save(s);
+    case VAULT_SAVING:
+        if (!s->lock_after)
+            s->save_again = s->lock_again = true;
+        return ACT_JOIN;
+    case VAULT_LOCKING:
+        return ACT_JOIN;
+    case VAULT_LOCKED:
+        return ACT_ALREADY;
+    case VAULT_OPENING:
+        return ACT_REFUSE_BUSY;
+    default:
+        return ACT_REFUSE_STATE;
+    }
+}
+
+/* --- jobs --- */
+
+/* The vault's part after a save: locked on success of a lock's save, else open again. */
+static uint32_t after_save(struct supervisor *s, bool ok)
+{
+    bool lock = s->lock_after, made = s->creating;
+
+    s->lock_after = s->creating = false;
+    if (made && !ok) { /* there is no vault, so there is nothing to keep */
+        s->vault = VAULT_LOCKING;
+        s->unsaved = false;
+        return ACT_FORGET_KEY | ACT_START_WIPE | ACT_ANSWER_UNLOCK;
+    }
+    if (lock && ok) {
+        s->vault = VAULT_LOCKING;
+        s->save_again = s->lock_again = false; /* who asked meanwhile hears that it is locked */
+        return ACT_ANSWER_SAVE | ACT_FORGET_KEY | ACT_START_WIPE;
+    }
+    s->vault = VAULT_OPEN;
+    return ACT_ANSWER_SAVE | (made ? ACT_ANSWER_UNLOCK : 0u) | (lock ? ACT_UNHIDE | ACT_ANSWER_LOCK : 0u);
+}
+
+static uint32_t save_ended(struct supervisor *s, bool ok, int64_t now_ms)
+{
+    uint32_t act = after_save(s, ok);
+
+    switch (s->phase) {
+    case PHASE_FIRST_SAVE:
+        return act | start_wait(s, now_ms);
+    case PHASE_WAIT: /* a first save that outlived its time */
+    case PHASE_KILL:
+        return act;
+    case PHASE_LAST_SAVE:
+        if (s->vault == VAULT_LOCKING) {
+            s->phase = PHASE_WIPE;
+            return act;
+        }
+        if (!ok) /* the tree stays: where RAM outlives the container, it is the only copy */
+            return act | finish(s);
+        s->phase = PHASE_WIPE;
+        s->vault = VAULT_LOCKING;
+        return act | ACT_FORGET_KEY | ACT_START_WIPE;
+    default:
+        break;
+    }
+    if (s->save_again && s->vault == VAULT_OPEN) {
+        s->lock_after = s->lock_again;
+        s->save_again = s->lock_again = false;
+        act |= start_save(s) | (s->lock_after ? ACT_HIDE : 0u);
+    }
+    return act;
+}
+
+static uint32_t on_job_done(struct supervisor *s, uint32_t left_out, int64_t now_ms)
+{
+    if (s->vault == VAULT_OPENING) {
+        if (s->creating)
+            return start_save(s);
+        s->vault = VAULT_OPEN;
+        s->unsaved = false;
+        return ACT_ANSWER_UNLOCK;
+    }
+    if (s->vault != VAULT_SAVING)
+        return 0;
+    s->unsaved = left_out > 0;
+    /* A lock would destroy what was left out; a stop can't wait for anybody to mend it. */
+    return save_ended(s, !s->unsaved || (s->phase != PHASE_RUN && !s->lock_after), now_ms);
+}
+
+static uint32_t on_job_failed(struct supervisor *s, bool may_retry, int64_t now_ms)
+{
+    if (s->vault == VAULT_OPENING) {
+        s->vault = VAULT_LOCKED;
+        s->creating = false;
+        return ACT_FORGET_KEY | ACT_ANSWER_UNLOCK;
+    }
+    if (s->vault != VAULT_SAVING)
+        return 0;
+    /* In PHASE_KILL it was PHASE_KILL that killed the workers; the last save is still to come. */
+    if (may_retry && s->retries < RETRIES && s->phase != PHASE_KILL) {
+        s->retries++;
+        return ACT_DROP_RESERVE | ACT_START_SAVE;
+    }
+    s->unsaved = true;
+    return save_ended(s, false, now_ms);
+}
+
+static uint32_t on_wiped(struct supervisor *s)
+{
+    if (s->vault != VAULT_LOCKING)
+        return 0;
+    s->vault = VAULT_LOCKED;
+    return ACT_ANSWER_LOCK | (s->phase == PHASE_WIPE ? finish(s) : 0);
+}
+
+uint32_t step(struct supervisor *s, const struct event *ev, int64_t now_ms)
+{
+    switch (ev->type) {
+    case EVENT_STOP: return on_stop(s, now_ms);
+    case EVENT_MAIN_ENDED: return on_main_ended(s, ev->status, now_ms);
+    case EVENT_ALL_GONE: return on_all_gone(s);
+    case EVENT_UNLOCK: return on_unlock(s, false);
+    case EVENT_CREATE: return on_unlock(s, true);
+    case EVENT_SAVE: return on_save(s);
+    case EVENT_LOCK: return on_lock(s);
+    case EVENT_JOB_DONE: return on_job_done(s, ev->left_out, now_ms);
+    case EVENT_JOB_FAILED: return on_job_failed(s, ev->may_retry, now_ms);
+    case EVENT_CANCEL:
+        if (s->vault != VAULT_OPENING)
+            return 0;
+        s->vault = VAULT_LOCKED;
+        s->creating = false;
+        return ACT_CANCEL_JOB | ACT_FORGET_KEY;
+    case EVENT_WIPED: return on_wiped(s);
+    case EVENT_TIMER: return on_timer(s, now_ms);
+    }
+    return 0;
+}
+
+int64_t step_deadline(const struct supervisor *s)
+{
+    switch (s->phase) {
+    case PHASE_FIRST_SAVE: return s->end_at_ms - s->stop_timeout_ms / 4;
+    case PHASE_WAIT:
+    case PHASE_KILL: return s->kill_at_ms;
+    case PHASE_LAST_SAVE:
+    case PHASE_WIPE: return s->end_at_ms;
+    default: return INT64_MAX;
+    }
+}
+
+int step_exit_status(const struct supervisor *s)
+{
+    if (s->unsaved)
+        return EX_TP_IO;
+    return s->has_main ? s->main_status : EX_TP_OK;
+}

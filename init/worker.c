@@ -1,0 +1,423 @@
+#include "worker.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "signals.h"
+#include "wire.h"
+
+enum { CHANNEL = 3, ABOVE_STANDARD = 10 };
+
+static const char *const NAMES[] = {
+    [JOB_OPEN] = "open", [JOB_CREATE] = "create", [JOB_UNPACK] = "unpack",
+    [JOB_PACK] = "pack", [JOB_SEAL] = "seal",
+};
+
+/* --- starting --- */
+
+struct plan {
+    enum job_kind kind;
+    int in, out;
+    int channel;
+    const char *place;
+};
+
+/* In the child. Everything moves out of the way before anything is put in place. */
+static void become(const struct workers *ws, const struct plan *p)
+{
+    char *argv[] = {(char *)"tazpod-worker", (char *)NAMES[p->kind], (char *)p->place, NULL};
+    char *environment[] = {NULL};
+    int in = fcntl(p->in, F_DUPFD_CLOEXEC, ABOVE_STANDARD);
+    int out = fcntl(p->out, F_DUPFD_CLOEXEC, ABOVE_STANDARD);
+    int channel = fcntl(p->channel, F_DUPFD_CLOEXEC, ABOVE_STANDARD);
+    int program = fcntl(ws->program, F_DUPFD_CLOEXEC, ABOVE_STANDARD);
+
+    if (in < 0 || out < 0 || channel < 0 || program < 0 || dup2(in, STDIN_FILENO) < 0 ||
+        dup2(out, STDOUT_FILENO) < 0 || dup2(channel, CHANNEL) < 0)
+        _exit(126);
+    (void)setpgid(0, 0); /* keys typed at PID 1's terminal are not for it */
+    if (ws->become_owner && (setgroups(0, NULL) < 0 || setresgid(ws->group, ws->group, ws->group) < 0 ||
+                             setresuid(ws->owner, ws->owner, ws->owner) < 0))
+        _exit(126);
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+        _exit(126);
+    signals_unblock();
+    (void)syscall(SYS_execveat, program, "", argv, environment, AT_EMPTY_PATH);
+    _exit(127);
+}
+
+static int start_one(struct workers *ws, const struct plan *plan, struct worker *w)
+{
+    struct plan p = *plan;
+    int pair[2], null = -1;
+
+    memset(w, 0, sizeof *w);
+    w->channel = -1;
+    w->kind = p.kind;
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+        return -1;
+    if (p.in < 0 || p.out < 0) {
+        null = open("/dev/null", O_RDWR | O_CLOEXEC);
+        if (p.in < 0)
+            p.in = null;
+        if (p.out < 0)
+            p.out = null;
+    }
+    p.channel = pair[1];
+    w->pid = fork();
+    if (w->pid == 0)
+        become(ws, &p);
+    if (null >= 0)
+        close(null);
+    close(pair[1]);
+    if (w->pid < 0) {
+        int saved = errno;
+        close(pair[0]);
+        w->pid = 0;
+        errno = saved;
+        return -1;
+    }
+    w->channel = pair[0];
+    return 0;
+}
+
+/* One worker, or two with a pipe from the first to the second. */
+static int start(struct workers *ws, enum run_type run, struct plan first, const struct plan *second,
+                 int64_t now_ms)
+{
+    int pipe_fds[2] = {-1, -1}, rc = -1;
+
+    ws->run = run;
+    ws->n = 0;
+    ws->commit_sent = ws->oom = false;
+    ws->deadline_ms = now_ms + ws->timeout_ms;
+    first.in = first.out = -1;
+    if (second) {
+        if (pipe2(pipe_fds, O_CLOEXEC) < 0)
+            goto out;
+        /* Fewer switches between the two; refused for who has many pipes, which is no error. */
+        (void)fcntl(pipe_fds[1], F_SETPIPE_SZ, 256 * 1024);
+        first.out = pipe_fds[1];
+    }
+    if (start_one(ws, &first, &ws->w[0]) < 0)
+        goto out;
+    ws->n = 1;
+    if (second) {
+        struct plan p = *second;
+
+        p.in = pipe_fds[0];
+        p.out = -1;
+        if (start_one(ws, &p, &ws->w[1]) < 0)
+            goto out;
+        ws->n = 2;
+    }
+    rc = 0;
+out:
+    if (pipe_fds[0] >= 0) {
+        close(pipe_fds[0]);
+        close(pipe_fds[1]);
+    }
+    if (rc < 0) {
+        int saved = errno;
+        workers_end(ws);
+        errno = saved;
+    }
+    return rc;
+}
+
+int workers_unlock(struct workers *ws, const char *tree, int passphrase, int64_t now_ms)
+{
+    struct plan unpacker = {.kind = JOB_UNPACK, .place = tree};
+
+    memset(&ws->job, 0, sizeof ws->job);
+    ws->passphrase = passphrase;
+    return start(ws, RUN_UNLOCK, (struct plan){.kind = JOB_OPEN, .place = ws->vault}, &unpacker, now_ms);
+}
+
+int workers_create(struct workers *ws, int passphrase, uint32_t kdf_ops, uint32_t kdf_mem_kib,
+                   int64_t now_ms)
+{
+    memset(&ws->job, 0, sizeof ws->job);
+    ws->job.kdf_ops = kdf_ops;
+    ws->job.kdf_mem_kib = kdf_mem_kib;
+    ws->passphrase = passphrase;
+    return start(ws, RUN_CREATE, (struct plan){.kind = JOB_CREATE, .place = ws->vault}, NULL, now_ms);
+}
+
+int workers_save(struct workers *ws, const char *tree, bool must_not_exist, int64_t now_ms)
+{
+    struct plan sealer = {.kind = JOB_SEAL, .place = ws->vault};
+
+    memset(&ws->job, 0, sizeof ws->job);
+    ws->must_not_exist = must_not_exist;
+    return start(ws, RUN_SAVE, (struct plan){.kind = JOB_PACK, .place = tree}, &sealer, now_ms);
+}
+
+/* --- talking --- */
+
+static void fail(struct worker *w, const char *word, const char *text)
+{
+    w->ended = true;
+    wire_error_set(&w->error, EX_TP_FAULT, word, text);
+}
+
+/* The worker is behind its filter: now it gets its job, and only now a key or a passphrase. */
+static void send_job(struct workers *ws, struct worker *w, struct key *key)
+{
+    struct message m = {&ws->job, sizeof ws->job, NULL, 0};
+    int pass = -1;
+
+    ws->job.magic = WIRE_MAGIC;
+    ws->job.kind = w->kind;
+    ws->job.flags = 0;
+    ws->job.header_len = 0;
+    switch (w->kind) {
+    case JOB_OPEN:
+    case JOB_CREATE:
+        pass = ws->passphrase;
+        break;
+    case JOB_SEAL:
+        ws->job.flags = ws->must_not_exist ? JOB_MUST_NOT_EXIST : 0;
+        ws->job.header_len = ws->facts.header_len;
+        memcpy(ws->job.header, ws->facts.header, sizeof ws->job.header);
+        memcpy(ws->job.digest, ws->facts.digest, sizeof ws->job.digest);
+        m.tail = key->bytes;
+        m.tail_len = WIRE_KEY_SIZE;
+        break;
+    default:
+        break;
+    }
+    if (wire_send(w->channel, &m, pass, MSG_DONTWAIT) < 0)
+        fail(w, "worker-died", "a worker did not take its job");
+    if (pass >= 0) {
+        close(pass);
+        ws->passphrase = -1;
+    }
+}
+
+static void send_commit(struct workers *ws, bool commit)
+{
+    uint8_t byte = commit;
+    struct message m = {&byte, 1, NULL, 0};
+
+    if (ws->run == RUN_SAVE && ws->n == 2 && !ws->commit_sent && ws->w[1].channel >= 0)
+        (void)wire_send(ws->w[1].channel, &m, -1, MSG_DONTWAIT); /* a dead sealer is noticed anyway */
+    ws->commit_sent = true;
+}
+
+static void take_result(struct workers *ws, struct worker *w, const struct result *r)
+{
+    struct facts *f = &ws->facts;
+
+    w->ended = true;
+    w->error = r->error;
+    wire_error_close(&w->error);
+    if (w->kind == JOB_PACK)
+        send_commit(ws, r->error.code == 0);
+    if (r->error.code != 0) {
+        if (w->error.word[0] == '\0') /* a failure without a word would pass for success */
+            wire_error_set(&w->error, EX_TP_FAULT, "protocol", "a worker failed without saying why");
+        return;
+    }
+    switch (w->kind) {
+    case JOB_OPEN:
+    case JOB_CREATE:
+    case JOB_SEAL:
+        f->header_len = r->header_len <= WIRE_HEADER_MAX ? r->header_len : 0;
+        memcpy(f->header, r->header, sizeof f->header);
+        memcpy(f->digest, r->digest, sizeof f->digest);
+        f->generation = r->generation;
+        f->saved_at = r->saved_at;
+        f->flags = r->flags;
+        break;
+    case JOB_UNPACK:
+    case JOB_PACK:
+        f->files = r->files;
+        f->bytes = r->bytes;
+        f->skipped = r->skipped;
+        f->left_out = r->left_out;
+        memcpy(f->note, w->error.text, sizeof f->note);
+        break;
+    default:
+        break;
+    }
+    w->error.word[0] = '\0';
+}
+
+static bool gives_key(const struct worker *w)
+{
+    return w->kind == JOB_OPEN || w->kind == JOB_CREATE;
+}
+
+/* Reads one message. False when there is none now. */
+static bool hear(struct workers *ws, struct worker *w, struct key *key)
+{
+    static struct result r; /* 2.5 KB that PID 1's stack need not hold */
+    struct message m = {&r, sizeof r, NULL, 0};
+    struct ready ready;
+    int passed;
+    ssize_t n;
+
+    if (gives_key(w)) {
+        m.tail = key->bytes;
+        m.tail_len = WIRE_KEY_SIZE;
+    }
+    n = wire_recv(w->channel, &m, &passed, MSG_DONTWAIT);
+    if (n < 0 && errno == EAGAIN)
+        return false;
+    if (n <= 0) { /* the end: its exit says why */
+        close(w->channel);
+        w->channel = -1;
+        return false;
+    }
+    if (passed >= 0) {
+        if ((w->kind == JOB_UNPACK || w->kind == JOB_CREATE) && ws->reserve < 0)
+            ws->reserve = passed;
+        else
+            close(passed);
+    }
+    memcpy(&ready, &r, sizeof ready);
+    if (ready.magic != WIRE_MAGIC || ready.kind != w->kind || w->ended) {
+        fail(w, "protocol", "a worker spoke out of turn");
+    } else if (!w->ready && n == (ssize_t)sizeof ready) {
+        w->ready = true;
+        send_job(ws, w, key);
+    } else if (w->ready && (n == (ssize_t)(m.head_len + m.tail_len) ||
+                            (n == (ssize_t)m.head_len && r.error.code != 0))) {
+        take_result(ws, w, &r);
+    } else {
+        fail(w, "protocol", "a worker sent a message of another size");
+    }
+    return true;
+}
+
+void workers_on_channel(struct workers *ws, int i, struct key *key)
+{
+    if (i < ws->n)
+        while (ws->w[i].channel >= 0 && hear(ws, &ws->w[i], key))
+            ;
+}
+
+static void died(struct workers *ws, struct worker *w, int wait_status)
+{
+    char text[80] = "the ";
+    size_t n = 4;
+    const char *parts[] = {NAMES[w->kind], WIFSIGNALED(wait_status) ? " worker was ended by signal "
+                                                                    : " worker left early with status "};
+    unsigned code = WIFSIGNALED(wait_status) ? (unsigned)WTERMSIG(wait_status)
+                                             : (unsigned)WEXITSTATUS(wait_status);
+
+    for (int i = 0; i < 2; i++) {
+        memcpy(text + n, parts[i], strlen(parts[i]));
+        n += strlen(parts[i]);
+    }
+    if (code >= 100)
+        text[n++] = (char)('0' + code / 100);
+    if (code >= 10)
+        text[n++] = (char)('0' + code / 10 % 10);
+    text[n++] = (char)('0' + code % 10);
+    text[n] = '\0';
+    if (WIFSIGNALED(wait_status) && code == SIGKILL)
+        ws->oom = true;
+    fail(w, "worker-died", text);
+    if (w->kind == JOB_PACK)
+        send_commit(ws, false);
+}
+
+bool workers_on_exit(struct workers *ws, pid_t pid, int wait_status, struct key *key)
+{
+    for (int i = 0; i < ws->n; i++) {
+        struct worker *w = &ws->w[i];
+
+        if (w->pid != pid)
+            continue;
+        workers_on_channel(ws, i, key); /* its last word may still be in the channel */
+        w->pid = 0;
+        if (!w->ended)
+            died(ws, w, wait_status);
+        return true;
+    }
+    return false;
+}
+
+void workers_on_timer(struct workers *ws, int64_t now_ms)
+{
+    if (ws->run == RUN_NONE || now_ms < ws->deadline_ms)
+        return;
+    for (int i = 0; i < ws->n; i++) {
+        struct worker *w = &ws->w[i];
+
+        if (w->ended)
+            continue;
+        fail(w, "worker-timeout", "a worker did not finish in time");
+        if (w->pid > 0)
+            (void)kill(w->pid, SIGKILL);
+    }
+}
+
+/* --- ending --- */
+
+/* Of two that failed, the one that did not fail because of the other. */
+static const struct wire_error *cause(const struct workers *ws)
+{
+    const struct wire_error *first = &ws->w[0].error, *second = &ws->w[1].error;
+
+    if (ws->n < 2 || second->word[0] == '\0')
+        return first;
+    if (first->word[0] == '\0')
+        return second;
+    if (ws->run == RUN_SAVE) /* the sealer was told to abort, or the packer lost its reader */
+        return strcmp(second->word, "aborted") == 0 ? first : second;
+    return strcmp(first->word, "worker-died") == 0 ? second : first;
+}
+
+enum run_state workers_state(const struct workers *ws, struct wire_error *e, bool *may_retry)
+{
+    bool failed = false;
+
+    for (int i = 0; i < ws->n; i++) {
+        if (!ws->w[i].ended)
+            return RUN_GOING;
+        failed |= ws->w[i].error.word[0] != '\0';
+    }
+    if (!failed)
+        return RUN_DONE;
+    *e = *cause(ws);
+    *may_retry = ws->oom || strcmp(e->word, "changing") == 0;
+    return RUN_FAILED;
+}
+
+void workers_end(struct workers *ws)
+{
+    for (int i = 0; i < ws->n; i++) {
+        struct worker *w = &ws->w[i];
+
+        if (w->pid > 0 && !w->ended)
+            (void)kill(w->pid, SIGKILL);
+        if (w->channel >= 0)
+            close(w->channel);
+        w->channel = -1;
+        w->pid = 0; /* reaped as any other child */
+    }
+    ws->n = 0;
+    ws->run = RUN_NONE;
+    ws->deadline_ms = INT64_MAX;
+    if (ws->passphrase >= 0)
+        close(ws->passphrase);
+    ws->passphrase = -1;
+}
+
+void workers_drop_reserve(struct workers *ws)
+{
+    if (ws->reserve >= 0)
+        close(ws->reserve);
+    ws->reserve = -1;
+}

@@ -1,0 +1,92 @@
+/* worker - the short-lived programs that compute, one run at a time.
+ *
+ * A run is an unlock (opener | unpacker), a creation (opener) or a save (packer | sealer), joined
+ * by a pipe, each worker with a channel to PID 1 (docs/control-protocol.md). They execute through a
+ * descriptor of `tazpod` taken at start, as the vault's owner, with an empty environment.
+ * Nothing here waits: the loop reports what happens on the channels and who died.
+ * Times are CLOCK_MONOTONIC milliseconds. PID 1 only; no allocation. */
+#ifndef TAZPOD_WORKER_H
+#define TAZPOD_WORKER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "key.h"
+#include "protocol.h"
+
+enum run_type { RUN_NONE = 0, RUN_UNLOCK, RUN_CREATE, RUN_SAVE };
+enum run_state { RUN_GOING = 0, RUN_DONE, RUN_FAILED };
+
+/* What the last unlock or save has told of the vault. */
+struct facts {
+    uint32_t header_len; /* 0: no file known yet */
+    uint8_t header[WIRE_HEADER_MAX];
+    uint8_t digest[WIRE_DIGEST_SIZE];
+    uint64_t generation;
+    int64_t saved_at;
+    uint64_t files;
+    uint64_t bytes;
+    uint32_t skipped;
+    uint32_t left_out;
+    uint32_t flags;
+    char note[WIRE_TEXT_MAX]; /* the packer's: the first entry left out */
+};
+
+struct worker {
+    pid_t pid;   /* 0: not running */
+    int channel; /* -1: closed */
+    enum job_kind kind;
+    bool ready;
+    bool ended;  /* has told its result, or died */
+    struct wire_error error; /* word "" if it succeeded */
+};
+
+struct workers {
+    int program; /* O_PATH descriptor; -1: there is none */
+    uid_t owner;
+    gid_t group;
+    bool become_owner; /* PID 1 is root and must change to owner */
+    const char *vault;
+    int64_t timeout_ms;
+
+    enum run_type run;
+    struct worker w[2];
+    int n;
+    int passphrase; /* to hand to the opener, -1 */
+    int reserve;    /* memory kept for the last save, -1; survives the run */
+    struct job job;
+    bool must_not_exist;
+    bool commit_sent;
+    bool oom;       /* a worker of this run was killed */
+    int64_t deadline_ms;
+    struct facts facts;
+};
+
+/* tree: path of the directory to fill. Takes over passphrase. key must have a page. */
+int workers_unlock(struct workers *ws, const char *tree, int passphrase, int64_t now_ms);
+int workers_create(struct workers *ws, int passphrase, uint32_t kdf_ops, uint32_t kdf_mem_kib,
+                   int64_t now_ms);
+/* tree: path of the directory to save. must_not_exist: of a new vault. */
+int workers_save(struct workers *ws, const char *tree, bool must_not_exist, int64_t now_ms);
+/* The three return 0, or -1 with errno when a worker could not be started; then nothing runs. */
+
+/* Something is to be read on the channel of worker i. */
+void workers_on_channel(struct workers *ws, int i, struct key *key);
+
+/* A child has ended; true if it was one of ours. */
+bool workers_on_exit(struct workers *ws, pid_t pid, int wait_status, struct key *key);
+
+/* Past the deadline: kills. */
+void workers_on_timer(struct workers *ws, int64_t now_ms);
+
+/* How the run stands. On RUN_FAILED *e says why, on RUN_DONE facts is up to date.
+ * may_retry: worth another try at once (a worker was killed, a file changed). */
+enum run_state workers_state(const struct workers *ws, struct wire_error *e, bool *may_retry);
+
+/* Ends the run: closes channels, kills who is left (they are reaped as any child). */
+void workers_end(struct workers *ws);
+
+void workers_drop_reserve(struct workers *ws);
+
+#endif
