@@ -97,7 +97,7 @@ static int start(struct workers *ws, enum run_type run, struct plan first, const
 
     ws->run = run;
     ws->n = 0;
-    ws->commit_sent = ws->oom = false;
+    ws->packed = ws->packed_well = ws->oom = false;
     ws->deadline_ms = now_ms + ws->timeout_ms;
     first.in = first.out = -1;
     if (second) {
@@ -203,14 +203,22 @@ static void send_job(struct workers *ws, struct worker *w, struct key *key)
     }
 }
 
-static void send_commit(struct workers *ws, bool commit)
+/* Tells the sealer how the packer ended, once there is both an end and a job for the sealer. */
+static void send_commit(struct workers *ws)
 {
-    uint8_t byte = commit;
+    uint8_t byte = ws->packed_well;
     struct message m = {&byte, 1, NULL, 0};
+    const struct worker *sealer = &ws->w[1];
 
-    if (ws->run == RUN_SAVE && ws->n == 2 && !ws->commit_sent && ws->w[1].channel >= 0)
-        (void)wire_send(ws->w[1].channel, &m, -1, MSG_DONTWAIT); /* a dead sealer is noticed anyway */
-    ws->commit_sent = true;
+    if (ws->packed && sealer->ready && sealer->channel >= 0)
+        (void)wire_send(sealer->channel, &m, -1, MSG_DONTWAIT); /* a dead sealer is noticed anyway */
+}
+
+static void packer_ended(struct workers *ws, bool well)
+{
+    ws->packed = true;
+    ws->packed_well = well;
+    send_commit(ws);
 }
 
 static void take_result(struct workers *ws, struct worker *w, const struct result *r)
@@ -221,7 +229,7 @@ static void take_result(struct workers *ws, struct worker *w, const struct resul
     w->error = r->error;
     wire_error_close(&w->error);
     if (w->kind == JOB_PACK)
-        send_commit(ws, r->error.code == 0);
+        packer_ended(ws, r->error.code == 0);
     if (r->error.code != 0) {
         if (w->error.word[0] == '\0') /* a failure without a word would pass for success */
             wire_error_set(&w->error, EX_TP_FAULT, "protocol", "a worker failed without saying why");
@@ -290,6 +298,8 @@ static bool hear(struct workers *ws, struct worker *w, struct key *key)
     } else if (!w->ready && n == (ssize_t)sizeof ready) {
         w->ready = true;
         send_job(ws, w, key);
+        if (w->kind == JOB_SEAL)
+            send_commit(ws);
     } else if (w->ready && (n == (ssize_t)(m.head_len + m.tail_len) ||
                             (n == (ssize_t)m.head_len && r.error.code != 0))) {
         take_result(ws, w, &r);
@@ -329,7 +339,7 @@ static void died(struct workers *ws, struct worker *w, int wait_status)
         ws->oom = true;
     fail(w, "worker-died", text);
     if (w->kind == JOB_PACK)
-        send_commit(ws, false);
+        packer_ended(ws, false);
 }
 
 bool workers_on_exit(struct workers *ws, pid_t pid, int wait_status, struct key *key)

@@ -57,7 +57,8 @@ struct workers {
     int reserve;    /* memory kept for the last save, -1; survives the run */
     struct job job;
     bool must_not_exist;
-    bool commit_sent;
+    bool packed;    /* the packer has ended, and how */
+    bool packed_well;
     bool oom;       /* a worker of this run was killed */
     int64_t deadline_ms;
     struct facts facts;
