@@ -54,8 +54,10 @@ static int tty_open(struct tty *t, int echo)
     (void)sigprocmask(SIG_BLOCK, &watched, &t->mask);
     raw = t->before;
     raw.c_lflag &= ~(tcflag_t)(ICANON | ISIG | IEXTEN | ECHO | ECHONL);
-    if (echo)
+    if (echo) {
         raw.c_lflag |= ECHO;
+        raw.c_lflag &= ~(tcflag_t)ECHOCTL; /* it would show the line end as ^J */
+    }
     raw.c_iflag |= ICRNL;
     raw.c_iflag &= ~(tcflag_t)(IXON | INLCR | IGNCR);
     raw.c_cc[VMIN] = 1;

@@ -85,7 +85,8 @@ const char *entry_path_refused(const char *path)
 
 const char *entry_link_refused(const char *path, const char *target)
 {
-    int depth = 0; /* of the directory that the link stands in */
+    int depth = 0;  /* of the directory that the link stands in */
+    int leading = 1; /* only ".." so far */
 
     if (target[0] == '\0')
         return "a link to nothing";
@@ -100,12 +101,13 @@ const char *entry_link_refused(const char *path, const char *target)
     for (const char *p = target;;) {
         size_t n = component(p);
 
-        if (is_dotdot(p, n))
-            depth--;
-        else if (n > 0 && !is_dot(p, n))
-            depth++;
-        if (depth < 0)
+        /* Behind a name ".." is a step up from wherever another link may have led. */
+        if (is_dotdot(p, n) && !leading)
+            return "a link that goes up after going down";
+        if (is_dotdot(p, n) && --depth < 0)
             return "a link that leaves the tree";
+        if (n > 0 && !is_dot(p, n) && !is_dotdot(p, n))
+            leading = 0;
         if (p[n] == '\0')
             return NULL;
         p += n + 1;

@@ -17,8 +17,9 @@ enum {
 /* NULL if the path may be an entry, else a few words saying why not. */
 const char *entry_path_refused(const char *path);
 
-/* The same for the target of a symlink that stands at path: relative, and inside the root at
- * every step, read as text. */
+/* The same for the target of a symlink that stands at path: relative, with ".." only in front, and
+ * no more of them than the link stands deep. So even a chain of links stays inside: each starts in
+ * its own true directory, goes up inside the tree, and from there only down. */
 const char *entry_link_refused(const char *path, const char *target);
 
 /* Well-formed UTF-8 (shortest form, no surrogates, up to U+10FFFF). */
