@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "entry.h"
+
 static const uint8_t MAGIC[8] = {0x89, 0x56, 0x4c, 0x54, 0x0d, 0x0a, 0x1a, 0x0a};
 static const uint8_t END[8] = {0x54, 0x50, 0x56, 0x0d, 0x0a, 0x45, 0x4e, 0x44};
 
@@ -76,14 +78,16 @@ int header_cost_valid(uint32_t ops, uint32_t mem_kib)
            mem_kib <= KDF_MEM_KIB_MAX && (uint64_t)ops * mem_kib <= KDF_WORK_KIB_MAX;
 }
 
-/* Printable up to the first zero, zeros from there. Bytes above 127 are UTF-8's affair. */
+/* UTF-8 without control bytes up to the first zero, zeros from there. */
 static int label_valid(const uint8_t *label)
 {
+    char text[SLOT_LABEL + 1] = {0};
     size_t n = 0;
 
     while (n < SLOT_LABEL && label[n] >= 32 && label[n] != 127)
         n++;
-    return is_zero(label + n, SLOT_LABEL - n);
+    memcpy(text, label, n);
+    return is_zero(label + n, SLOT_LABEL - n) && entry_is_utf8(text);
 }
 
 static int slot_parse(const uint8_t *p, unsigned index, struct slot *s, struct err *e)

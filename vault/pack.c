@@ -176,18 +176,38 @@ static int pack_large(struct packer *p, int fd, const struct stat *sb)
     return same_file(sb, &after) ? 0 : changing(p);
 }
 
-static int pack_file(struct packer *p, int dir, const char *name)
+/* What the owner has made unreadable for himself is still his to keep: it is opened up for as long
+ * as it is read, and the caller puts the mode back when *opened is set. Others' files stay
+ * unreadable, which is an error. */
+static int open_to_read(int dir, const char *name, int flags, const struct stat *sb, int *opened)
+{
+    mode_t need = S_ISDIR(sb->st_mode) ? 0500 : 0400;
+
+    *opened = (sb->st_mode & need) != need && sb->st_uid == geteuid() &&
+              fchmodat(dir, name, (sb->st_mode & 0777) | need, 0) == 0;
+    return openat(dir, name, flags | O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+}
+
+static void close_up(int fd, int opened, const struct stat *sb)
+{
+    if (opened)
+        (void)fchmod(fd, sb->st_mode & 0777);
+    close(fd);
+}
+
+static int pack_file(struct packer *p, int dir, const char *name, const struct stat *seen)
 {
     struct stat sb;
-    int fd, rc = -1;
+    int opened, rc = -1, fd = open_to_read(dir, name, O_NONBLOCK, seen, &opened);
 
-    fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0)
         return errno == ENOENT ? 0 : unreadable(p); /* deleted meanwhile: it is not there to be kept */
     if (fstat(fd, &sb) < 0) {
         unreadable(p);
         goto out;
     }
+    if (opened)
+        sb.st_mode = seen->st_mode;
     if (!S_ISREG(sb.st_mode)) { /* replaced meanwhile */
         rc = changing(p);
         goto out;
@@ -202,7 +222,7 @@ static int pack_file(struct packer *p, int dir, const char *name)
         p->st->bytes += (uint64_t)sb.st_size;
     }
 out:
-    close(fd);
+    close_up(fd, opened, seen);
     return rc;
 }
 
@@ -280,19 +300,18 @@ static int pack_directory(struct packer *p, int fd, size_t prefix);
 
 static int pack_subdirectory(struct packer *p, int dir, const char *name, const struct stat *sb)
 {
-    int fd;
+    int fd, opened, rc = -1;
 
     if (!fits(p, 0))
         return 0;
-    fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    fd = open_to_read(dir, name, O_DIRECTORY, sb, &opened);
     if (fd < 0)
         return errno == ENOENT ? 0 : unreadable(p);
     entry_start(p, sb);
-    if (entry_write(p) < 0) {
-        close(fd);
-        return -1;
-    }
-    return pack_directory(p, fd, strlen(p->path));
+    if (entry_write(p) == 0)
+        rc = pack_directory(p, fd, strlen(p->path));
+    close_up(fd, opened, sb);
+    return rc;
 }
 
 static int pack_entry(struct packer *p, int dir, const char *name)
@@ -314,35 +333,29 @@ static int pack_entry(struct packer *p, int dir, const char *name)
         return pack_subdirectory(p, dir, name, &sb);
     if (S_ISLNK(sb.st_mode))
         return pack_link(p, dir, name, &sb);
-    return pack_file(p, dir, name);
+    return pack_file(p, dir, name, &sb);
 }
 
-/* Takes over fd. prefix: bytes of p->path that name this directory. The depth is bounded by
- * entry_path_refused, and with it the recursion. */
+/* prefix: bytes of p->path that name this directory. The depth is bounded by entry_path_refused,
+ * and with it the recursion. */
 static int pack_directory(struct packer *p, int fd, size_t prefix)
 {
     size_t n = 0, start = prefix ? prefix + 1 : 0;
     char **names = NULL;
-    int own, rc = 0;
+    int rc = 0, listed = fcntl(fd, F_DUPFD_CLOEXEC, 3); /* goes with the DIR that reads it */
 
-    own = fcntl(fd, F_DUPFD_CLOEXEC, 3); /* readdir's descriptor goes with the DIR */
-    if (own < 0) {
-        close(fd);
+    if (listed < 0)
         return unreadable(p);
-    }
-    if (read_names(p, fd, &names, &n) < 0) {
-        close(own);
+    if (read_names(p, listed, &names, &n) < 0)
         return -1;
-    }
     for (size_t i = 0; i < n && rc == 0; i++) {
         if (prefix)
             p->path[prefix] = '/';
         (void)snprintf(p->path + start, sizeof p->path - start, "%s", names[i]);
-        rc = pack_entry(p, own, names[i]);
+        rc = pack_entry(p, fd, names[i]);
     }
     p->path[prefix] = '\0';
     free_names(names, n);
-    close(own);
     return rc;
 }
 
@@ -382,8 +395,11 @@ int pack_tree(int root, uint64_t room, int to, struct pack_stats *st, struct err
         unreadable(&p);
         goto out;
     }
-    if (pack_directory(&p, fd, 0) < 0)
+    rc = pack_directory(&p, fd, 0);
+    close(fd);
+    if (rc < 0)
         goto out;
+    rc = -1;
     if (archive_write_close(p.a) != ARCHIVE_OK) {
         archive_failed(&p);
         goto out;

@@ -302,12 +302,12 @@ int seal_open_stream(const struct secret *key, const struct header *h, const uin
             goto out;
         }
     }
-    if (at != end) {
-        damaged(e);
+    if (!marked && end - at <= END_MARK) { /* what is left of an end mark */
+        truncated(e);
         goto out;
     }
-    if (!marked) {
-        truncated(e);
+    if (at != end) {
+        damaged(e);
         goto out;
     }
     digest_end(&d, digest);
