@@ -74,7 +74,8 @@ static const int UNPACKER[] = {SCMP_SYS(openat),   SCMP_SYS(openat2),   SCMP_SYS
                                SCMP_SYS(fcntl),    SCMP_SYS(readlink)};
 static const int PACKER[] = {SCMP_SYS(openat),     SCMP_SYS(pread64), SCMP_SYS(readlinkat),
                              SCMP_SYS(getdents64), SCMP_SYS(fcntl),   SCMP_SYS(readlink),
-                             SCMP_SYS(fchmod),     SCMP_SYS(fchmodat), SCMP_SYS(geteuid)};
+                             SCMP_SYS(fchmod),     SCMP_SYS(fchmodat), SCMP_SYS(geteuid),
+                             SCMP_SYS(sysinfo)}; /* qsort looks at the memory there is */
 static const int SEALER[] = {SCMP_SYS(openat),  SCMP_SYS(pread64),   SCMP_SYS(fcntl),
                              SCMP_SYS(fsync),   SCMP_SYS(flock),     SCMP_SYS(getdents64),
                              SCMP_SYS(unlink),  SCMP_SYS(unlinkat),  SCMP_SYS(link),
