@@ -79,8 +79,31 @@ install: all
 	install -D -m 0711 $(B)/tazpod-init $(DESTDIR)$(SBINDIR)/tazpod-init
 	install -D -m 0711 $(B)/tazpod $(DESTDIR)$(PREFIX)/bin/tazpod
 
+try:
+	tests/packages try
+	$(MAKE) all
+	tests/try
+
+# Named parts: make check-long PARTS="docker ns".
+check:
+	tests/packages check
+	$(MAKE) all tests
+	tests/check
+
+check-long:
+	tests/packages check
+	$(MAKE) all tests
+	tests/check --long $(PARTS)
+
+bench:
+	tests/packages check
+	$(MAKE) all tests
+	tests/bench/run
+
+tests: all
+
 clean:
 	rm -rf $(B)
 
-.PHONY: all install clean
+.PHONY: all install try check check-long bench tests clean
 -include $(INIT_OBJ:.o=.d) $(CLI_OBJ:.o=.d)
