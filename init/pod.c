@@ -333,11 +333,9 @@ static void wipe_now(struct pod *p)
 
 static void tell_all(struct pod *p)
 {
-    if (p->look_at_ms == INT64_MAX || p->sup.phase == PHASE_WAIT) {
-        procs_signal(SIGTERM);
-        procs_signal(SIGCONT); /* who is stopped would never see it */
-        procs_hang_up(p->main_pid);
-    }
+    procs_signal(SIGTERM);
+    procs_signal(SIGCONT); /* who is stopped would never see it */
+    procs_hang_up(p->main_pid);
     p->look_step_ms = LOOK_FIRST_MS;
     p->look_at_ms = pod_now_ms();
 }
