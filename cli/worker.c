@@ -3,7 +3,6 @@
  * Executed by tazpod-init alone; started by hand it finds no channel and ends. */
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/vfs.h>
@@ -119,7 +118,6 @@ int worker_main(int argc, char **argv)
             k = &KINDS[i];
     if (!k)
         return EX_TP_USAGE;
-    (void)signal(SIGPIPE, SIG_IGN); /* a worker whose partner dies says so */
     if (secret_init() < 0 || secret_new(&key, WIRE_KEY_SIZE) < 0)
         return EX_TP_FAULT;
 

@@ -49,6 +49,10 @@ static void become(const struct workers *ws, const struct plan *p)
         _exit(126);
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
         _exit(126);
+    /* A stop tells everybody; a save that is under way then goes on. */
+    (void)signal(SIGTERM, SIG_IGN);
+    (void)signal(SIGHUP, SIG_IGN);
+    (void)signal(SIGPIPE, SIG_IGN); /* a worker whose partner dies says so */
     signals_unblock();
     (void)syscall(SYS_execveat, program, "", argv, environment, AT_EMPTY_PATH);
     _exit(127);
