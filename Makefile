@@ -41,7 +41,7 @@ CLI_FLAGS = $(OURS) $(HARD) -fPIE
 CLI_LINK = -static-pie $(LINK) -Wl,--build-id=none
 LIBS = -larchive -lzstd -lsodium -lseccomp
 
-INIT = main pod step control worker ram key child procs owner options signals wire log dir
+INIT = main pod step control worker ram mount caps key child procs owner options signals wire log dir
 VAULT = base/err base/io base/secret header kdf seal entry pack store memory sandbox
 CLI = main command client prompt passphrase open unlock lock save status shell worker work_open \
       work_seal work_pack

@@ -88,6 +88,7 @@ int client_ask(int fd, enum request_type type, uint32_t kdf_ops, uint32_t kdf_me
                                   : "it speaks another version");
     wire_error_close(&reply->error);
     wire_error_close(&reply->status.problem);
+    reply->status.why[WIRE_WHY_MAX - 1] = '\0';
     reply->status.vault[WIRE_PATH_MAX - 1] = '\0';
     reply->status.secrets[WIRE_PATH_MAX - 1] = '\0';
     return 0;

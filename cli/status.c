@@ -33,7 +33,8 @@ int cli_status(int argc, char **argv)
     (void)printf("vault       %s\n", s->vault);
     (void)printf("state       %s\n", s->state < sizeof STATES / sizeof *STATES ? STATES[s->state] : "unknown");
     (void)printf("secrets     %s\n", s->secrets);
-    (void)printf("ram         %s\n", s->ram == RAM_GIVEN ? "given" : "none");
+    (void)printf("ram         %s%s%s\n", s->ram == RAM_GIVEN ? "given" : s->ram == RAM_OWN ? "own" : "none",
+                 s->why[0] ? ": " : "", s->why);
     if (s->generation) {
         (void)printf("generation  %" PRIu64 "\n", s->generation);
         print_time(s->saved_at);

@@ -11,7 +11,7 @@
 #include "../vault/base/secret.h"
 #include "../vault/store.h"
 
-enum { WORK_IN = 0, WORK_OUT = 1, WORK_CHANNEL = 3 };
+enum { WORK_IN = 0, WORK_OUT = 1, WORK_CHANNEL = 3, WORK_TREE = 4 };
 
 struct work {
     const struct job *job;
@@ -20,7 +20,6 @@ struct work {
     int passphrase;     /* opener: descriptor, -1 else */
     int reserve;        /* to be sent along, -1 */
     struct store *store; /* opener, sealer */
-    int tree;           /* packer, unpacker: descriptor of the directory */
     uint64_t room;      /* packer: bytes its file system has, unpacker: bytes free; UINT64_MAX unlimited */
     uint64_t memory_left;  /* opener: bytes, before the filter */
     uint64_t memory_limit;

@@ -17,7 +17,7 @@ int work_pack(struct work *w, struct err *e)
 {
     struct pack_stats st;
 
-    if (pack_tree(w->tree, w->room, WORK_OUT, &st, e) < 0)
+    if (pack_tree(WORK_TREE, w->room, WORK_OUT, &st, e) < 0)
         return -1;
     tell(w->result, &st);
     if (st.left_out)
@@ -29,7 +29,7 @@ int work_unpack(struct work *w, struct err *e)
 {
     struct pack_stats st;
 
-    if (unpack_tree(WORK_IN, w->tree, w->room, &st, e) < 0)
+    if (unpack_tree(WORK_IN, WORK_TREE, w->room, &st, e) < 0)
         return -1;
     tell(w->result, &st);
     w->reserve = work_reserve();

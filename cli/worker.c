@@ -2,7 +2,6 @@
  *
  * Executed by tazpod-init alone; started by hand it finds no channel and ends. */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/vfs.h>
@@ -45,7 +44,8 @@ int work_reserve(void)
     return memory_reserve(want);
 }
 
-/* The directory is opened before the filter; afterwards there is only what is inside it. */
+/* The vault's directory is opened before the filter, the tree came as a descriptor; afterwards there
+ * is only what is inside them. */
 static int open_place(struct work *w, const struct kind *k, const char *place, struct err *e)
 {
     static struct store store;
@@ -57,9 +57,8 @@ static int open_place(struct work *w, const struct kind *k, const char *place, s
         w->memory_limit = memory_limit();
         return store_open(&store, place, k->kind != JOB_OPEN, e);
     }
-    w->tree = open(place, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (w->tree < 0 || fstatfs(w->tree, &fs) < 0)
-        return err_sys(e, "open the vault's place in RAM");
+    if (fstatfs(WORK_TREE, &fs) < 0)
+        return err_sys(e, "look at the vault's place in RAM");
     w->room = UINT64_MAX;
     if (fs.f_blocks > 0)
         w->room = (uint64_t)(k->kind == JOB_PACK ? fs.f_blocks : fs.f_bavail) * (uint64_t)fs.f_bsize;
@@ -108,7 +107,7 @@ int worker_main(int argc, char **argv)
     static struct job job;
     static struct result result;
     struct secret key = {0};
-    struct work w = {.job = &job, .result = &result, .key = &key, .passphrase = -1, .reserve = -1, .tree = -1};
+    struct work w = {.job = &job, .result = &result, .key = &key, .passphrase = -1, .reserve = -1};
     const struct kind *k = NULL;
     struct err e = {0};
     int ok;

@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "caps.h"
 #include "log.h"
 #include "signals.h"
 
@@ -20,7 +21,7 @@ void child_fill_standard(void)
             (void)open("/dev/null", fd == 0 ? O_RDONLY : O_WRONLY); /* lands on the lowest: fd */
 }
 
-static void become(char **command)
+static void become(char **command, bool bar)
 {
     int code;
 
@@ -28,6 +29,8 @@ static void become(char **command)
     /* TTOU is still blocked. No terminal, or one that is not ours, is no error: ENOTTY, EBADF,
      * ENXIO, EPERM. */
     (void)tcsetpgrp(STDIN_FILENO, getpgrp());
+    if (bar)
+        caps_bar_child();
     signals_unblock();
     (void)execvp(command[0], command);
     code = errno == ENOENT || errno == ENOTDIR ? 127 : 126;
@@ -42,12 +45,12 @@ static void become(char **command)
     _exit(code);
 }
 
-pid_t child_start(char **command)
+pid_t child_start(char **command, bool bar)
 {
     pid_t pid = fork();
 
     if (pid == 0)
-        become(command);
+        become(command, bar);
     if (pid > 0)
         (void)setpgid(pid, pid); /* in both: whoever comes first; a group signal must not miss it */
     return pid;

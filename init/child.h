@@ -5,6 +5,7 @@
 #ifndef TAZPOD_CHILD_H
 #define TAZPOD_CHILD_H
 
+#include <stdbool.h>
 #include <sys/types.h>
 
 /* Descriptors 0 to 2 that are closed become /dev/null, so that no later open lands there. */
@@ -12,8 +13,8 @@ void child_fill_standard(void);
 
 /* Forks and executes command in a process group of its own, which becomes the terminal's
  * foreground where descriptor 0 is one. The child leaves with 126 or 127 if it can't be executed.
- * Returns the pid, or -1 with errno. */
-pid_t child_start(char **command);
+ * bar: whatever PID 1 may do, the child may not mount. Returns the pid, or -1 with errno. */
+pid_t child_start(char **command, bool bar);
 
 /* PID 1 lets go of what it was given for the child: its directory, its standard input and output
  * (not error, which is the log), and every descriptor but the `n` in keep. */

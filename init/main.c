@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "caps.h"
 #include "child.h"
 #include "log.h"
 #include "pod.h"
@@ -28,6 +29,7 @@ static const char HELP[] =
     "\n"
     "  --vault FILE|none     the vault file (TAZPOD_VAULT; /workspace/.tazpod/vault.tpv)\n"
     "  --run-dir DIR         its place in RAM (TAZPOD_RUN_DIR; /run/tazpod)\n"
+    "  --backend own|given|auto  a tmpfs of its own, or what is mounted there (TAZPOD_BACKEND; auto)\n"
     "  --owner UID           whose it is, where this runs as root (TAZPOD_OWNER)\n"
     "  --program FILE        the program tazpod (TAZPOD_PROGRAM; beside this one)\n"
     "  --stop-timeout T      for a stop with an open vault (TAZPOD_STOP_TIMEOUT; 8s)\n"
@@ -107,11 +109,13 @@ static int start(struct pod *p)
         return -1;
     }
     pod_watch(p, p->signals, SOURCE_SIGNALS, 0);
-    if (getpid() != 1)
+    if (getpid() != 1) {
         (void)prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+        caps_drop();
+    }
     pod_prepare(p);
     if (p->options.command[0]) {
-        p->main_pid = child_start(p->options.command);
+        p->main_pid = child_start(p->options.command, p->configured);
         if (p->main_pid < 0) {
             log_say("error", "the main command can't be started: no process to be had");
             return -1;

@@ -31,12 +31,27 @@ static int64_t uid(const char *text)
     return p == text || *p || v == 0 || v > 0xfffffffe ? -1 : v;
 }
 
+static int backend(const char *text, enum ram_backend *b)
+{
+    if (strcmp(text, "auto") == 0)
+        *b = BACKEND_AUTO;
+    else if (strcmp(text, "own") == 0)
+        *b = BACKEND_OWN;
+    else if (strcmp(text, "given") == 0)
+        *b = BACKEND_GIVEN;
+    else
+        return -1;
+    return 0;
+}
+
 static int set(struct options *o, const char *name, const char *value)
 {
     if (strcmp(name, "vault") == 0)
         o->vault = value;
     else if (strcmp(name, "run-dir") == 0)
         o->run_dir = value, o->run_dir_named = true;
+    else if (strcmp(name, "backend") == 0)
+        return backend(value, &o->backend);
     else if (strcmp(name, "program") == 0)
         o->program = value;
     else if (strcmp(name, "owner") == 0)
@@ -55,6 +70,7 @@ static const struct {
 } VARIABLES[] = {
     {"TAZPOD_VAULT", "vault"},
     {"TAZPOD_RUN_DIR", "run-dir"},
+    {"TAZPOD_BACKEND", "backend"},
     {"TAZPOD_PROGRAM", "program"},
     {"TAZPOD_OWNER", "owner"},
     {"TAZPOD_STOP_TIMEOUT", "stop-timeout"},

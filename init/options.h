@@ -9,10 +9,13 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "ram.h"
+
 struct options {
     const char *vault;   /* NULL: not named. "none": switched off */
     const char *run_dir; /* never NULL */
     bool run_dir_named;
+    enum ram_backend backend;
     const char *program; /* NULL: look in the usual places */
     int64_t owner;       /* -1: not named */
     int64_t stop_timeout_ms;

@@ -44,18 +44,6 @@ void pod_watch(struct pod *p, int fd, enum source kind, int index)
 
 /* --- preparing --- */
 
-static int join_path(char *out, const char *dir, const char *name)
-{
-    size_t n = strlen(dir), m = strlen(name);
-
-    if (n + 1 + m >= WIRE_PATH_MAX)
-        return -1;
-    memcpy(out, dir, n);
-    out[n] = '/';
-    memcpy(out + n + 1, name, m + 1);
-    return 0;
-}
-
 static int open_program(const char *path)
 {
     struct stat sb;
@@ -121,11 +109,8 @@ static void prepare_vault(struct pod *p)
                     "--cap-add SETUID --cap-add SETGID");
         return;
     }
-    if (vault[0] != '/' || strlen(vault) >= sizeof p->vault ||
-        join_path(p->secrets, p->options.run_dir, RAM_SECRETS) < 0 ||
-        join_path(p->staging, p->options.run_dir, RAM_STAGING) < 0 ||
-        join_path(p->locking, p->options.run_dir, RAM_LOCKING) < 0) {
-        unavailable(p, "bad-run-dir", "the vault and the run directory need absolute paths under 240 bytes");
+    if (vault[0] != '/' || strlen(vault) >= sizeof p->vault) {
+        unavailable(p, "bad-run-dir", "the vault needs an absolute path under 256 bytes");
         return;
     }
     memcpy(p->vault, vault, strlen(vault) + 1);
@@ -169,7 +154,7 @@ void pod_prepare(struct pod *p)
 
     (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); /* the key will live here */
     p->owner = owner_find(p->options.owner);
-    ram_open(&p->ram, p->options.run_dir, p->owner.uid, p->owner.gid);
+    ram_open(&p->ram, p->options.run_dir, p->owner.uid, p->owner.gid, p->options.backend);
     if (p->ram.dir >= 0 && control_open(&p->control, p->ram.dir, p->owner.uid, p->owner.gid) < 0) {
         if (errno == EADDRINUSE) /* what lies there is another PID 1's: hands off */
             unavailable(p, "bad-run-dir", "another tazpod-init serves this run directory");
@@ -186,6 +171,9 @@ void pod_prepare(struct pod *p)
     line_text(&l, "vault", p->vault);
     line_text(&l, "run-dir", p->options.run_dir);
     line_text(&l, "state", p->sup.vault == VAULT_LOCKED ? "locked" : "absent");
+    line_text(&l, "ram", !p->ram.usable ? "none" : p->ram.own ? "own" : "given");
+    if (p->ram.why[0])
+        line_text(&l, "why", p->ram.why);
     line_number(&l, "owner", p->owner.uid);
     line_number(&l, "stale", p->ram.stale);
     line_end(&l);
@@ -204,7 +192,7 @@ static struct wire_status status_now(const struct pod *p)
         s.state = VAULT_OPENING;
     if (p->sup.phase != PHASE_RUN)
         s.state = VAULT_STOPPING;
-    s.ram = p->ram.usable ? RAM_GIVEN : RAM_NONE;
+    s.ram = !p->ram.usable ? RAM_NONE : p->ram.own ? RAM_OWN : RAM_GIVEN;
     s.owner_uid = p->owner.uid;
     s.owner_gid = p->owner.gid;
     s.stale = p->ram.stale;
@@ -215,7 +203,8 @@ static struct wire_status status_now(const struct pod *p)
     s.files = f->files;
     s.bytes = f->bytes;
     memcpy(s.vault, p->vault, sizeof s.vault);
-    memcpy(s.secrets, p->secrets, sizeof s.secrets);
+    memcpy(s.secrets, p->ram.secrets, sizeof s.secrets);
+    memcpy(s.why, p->ram.why, sizeof p->ram.why);
     s.problem = p->sup.unsaved ? p->save_error : p->absent;
     return s;
 }
@@ -291,9 +280,9 @@ static void start_open(struct pod *p, struct asker *a)
 {
     const struct request *r = a->request;
     int64_t now = pod_now_ms();
-    int rc, passphrase = a->passphrase;
+    int rc, tree = -1, passphrase = a->passphrase;
 
-    if (key_make(&p->key) < 0 || ram_stage(&p->ram) < 0) {
+    if (key_make(&p->key) < 0 || (tree = ram_stage(&p->ram)) < 0) {
         bool full = errno == ENOSPC || errno == ENOMEM;
 
         start_failed(p, full ? "no-room" : "io",
@@ -303,7 +292,8 @@ static void start_open(struct pod *p, struct asker *a)
     }
     a->passphrase = -1;
     rc = r->type == REQ_CREATE ? workers_create(&p->workers, passphrase, r->kdf_ops, r->kdf_mem_kib, now)
-                               : workers_unlock(&p->workers, p->staging, passphrase, now);
+                               : workers_unlock(&p->workers, tree, passphrase, now);
+    close(tree);
     if (rc < 0)
         fork_failed(p);
     else
@@ -313,13 +303,18 @@ static void start_open(struct pod *p, struct asker *a)
 /* A tree that vanished from its place, or another in its place, is never saved over the vault. */
 static void start_save(struct pod *p)
 {
+    int rc, tree = ram_tree(&p->ram);
+
     p->running_save = p->sup.saves_started;
-    if (!p->sup.lock_after && !ram_is_ours(&p->ram)) {
+    if (tree < 0 || p->ram.hidden != p->sup.lock_after) {
+        if (tree >= 0)
+            close(tree);
         start_failed(p, "io", "the open vault has gone from its place in the run directory");
         return;
     }
-    if (workers_save(&p->workers, p->sup.lock_after ? p->locking : p->secrets, p->sup.creating,
-                     pod_now_ms()) < 0)
+    rc = workers_save(&p->workers, tree, p->sup.creating, pod_now_ms());
+    close(tree);
+    if (rc < 0)
         fork_failed(p);
     else
         run_started(p);

@@ -42,9 +42,6 @@ struct pod {
     int64_t look_step_ms;
 
     char vault[WIRE_PATH_MAX];
-    char secrets[WIRE_PATH_MAX];
-    char staging[WIRE_PATH_MAX];
-    char locking[WIRE_PATH_MAX];
 };
 
 /* What an epoll event belongs to, in data.u64: kind and index. */

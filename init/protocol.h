@@ -40,6 +40,7 @@ enum tazpod_exit {
 #define WIRE_PATH_MAX 256   /* bytes with the zero; longer paths are refused at start */
 #define WIRE_WORD_MAX 24
 #define WIRE_TEXT_MAX 296
+#define WIRE_WHY_MAX 160
 #define WIRE_HEADER_MAX 2048 /* a vault header is at most 1760 bytes */
 #define WIRE_KEY_SIZE 32
 #define WIRE_DIGEST_SIZE 32
@@ -64,6 +65,7 @@ enum vault_state {
 enum ram_kind {
     RAM_NONE = 0,
     RAM_GIVEN, /* a tmpfs or ramfs that somebody else mounted */
+    RAM_OWN,   /* a tmpfs of tazpod-init's own */
 };
 
 /* --- control socket --- */
@@ -104,6 +106,7 @@ struct wire_status {
     uint64_t bytes;
     char vault[WIRE_PATH_MAX];
     char secrets[WIRE_PATH_MAX];
+    char why[WIRE_WHY_MAX]; /* why the RAM is given and not own, "" if there is no question */
     struct wire_error problem; /* why the last save failed, or why there is no vault; word "" if none */
 };
 
@@ -165,7 +168,7 @@ struct result {
 
 _Static_assert(sizeof(struct wire_error) == 324, "wire_error");
 _Static_assert(sizeof(struct request) == 32, "request");
-_Static_assert(sizeof(struct wire_status) == 64 + 2 * WIRE_PATH_MAX + 324 + 4, "status");
+_Static_assert(sizeof(struct wire_status) == 64 + 2 * WIRE_PATH_MAX + WIRE_WHY_MAX + 324 + 4, "status");
 _Static_assert(sizeof(struct reply) == 8 + 324 + 4 + sizeof(struct wire_status), "reply");
 _Static_assert(sizeof(struct job) == 24 + WIRE_HEADER_MAX + WIRE_DIGEST_SIZE, "job");
 _Static_assert(sizeof(struct result) == 352 + 32 + WIRE_HEADER_MAX + WIRE_DIGEST_SIZE, "result");

@@ -8,19 +8,28 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "caps.h"
 #include "dir.h"
 #include "log.h"
+#include "mount.h"
 #include "wire.h"
 
 enum {
     MAGIC_TMPFS = 0x01021994,
+    RAM_SIZE = 64 * 1024 * 1024,
+    RAM_INODES = 131072, /* twice the entries a vault may hold */
     NUMBERS = 1000, /* of .stale-N and .wiping-N */
     RENAME_EXCLUSIVE = 1, /* RENAME_NOREPLACE */
 };
 #define MAGIC_RAMFS 0x858458f6u
 
+#define SECRETS "secrets"
+#define STAGING ".staging"
+#define LOCKING ".locking"
 #define STALE ".stale-"
 #define WIPING ".wiping-"
+#define PROBE ".probe"
+#define BUSY ".busy-"
 
 /* --- checking the place --- */
 
@@ -56,7 +65,102 @@ static void refuse(struct ram *r, const char *word, const char *why, const char 
     wire_error_set(&r->problem, EX_TP_UNAVAILABLE, word, text);
 }
 
-void ram_open(struct ram *r, const char *path, uid_t owner, gid_t group)
+static int join(char *out, const char *dir, const char *name)
+{
+    size_t n = strlen(dir), m = strlen(name);
+
+    if (n + 1 + m >= WIRE_PATH_MAX)
+        return -1;
+    memcpy(out, dir, n);
+    out[n] = '/';
+    memcpy(out + n + 1, name, m + 1);
+    return 0;
+}
+
+static void because(struct ram *r, const char *why, const char *what)
+{
+    size_t n = strlen(why), m = strlen(what);
+
+    if (n > sizeof r->why - 1)
+        n = sizeof r->why - 1;
+    if (m > sizeof r->why - 1 - n)
+        m = sizeof r->why - 1 - n;
+    memcpy(r->why, why, n);
+    memcpy(r->why + n, what, m);
+    r->why[n + m] = '\0';
+}
+
+/* The AppArmor profile this process runs under, "docker-default (enforce)", or "". */
+static void profile(char *out, size_t size)
+{
+    int fd = open("/proc/self/attr/current", O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? 0 : read(fd, out, size - 1);
+
+    if (fd >= 0)
+        close(fd);
+    if (n < 0)
+        n = 0;
+    while (n > 0 && (out[n - 1] == '\n' || out[n - 1] == '\0'))
+        n--;
+    out[n] = '\0';
+}
+
+/* Makes a small tmpfs, moves it into place and takes it away: the only way to know, since a
+ * security module decides at the move. */
+static bool can_mount(struct ram *r)
+{
+    struct mount_options o = {1 << 20, 16, r->owner, r->group};
+    char path[WIRE_PATH_MAX], name[64];
+    bool ok = false;
+    int fd, saved;
+
+    if (!caps_may_mount()) {
+        because(r, "it takes --cap-add SYS_ADMIN to mount a tmpfs of its own", "");
+        return false;
+    }
+    if (join(path, r->path, PROBE) < 0 || (mkdirat(r->dir, PROBE, 0700) < 0 && errno != EEXIST)) {
+        because(r, "nothing can be made in the run directory", "");
+        return false;
+    }
+    fd = mount_make(&o, &r->noswap);
+    ok = fd >= 0 && mount_put(fd, path) == 0;
+    saved = errno;
+    if (fd >= 0)
+        close(fd); /* it would keep the mount busy */
+    if (ok && mount_remove(path) < 0) {
+        saved = errno;
+        ok = false;
+    }
+    (void)unlinkat(r->dir, PROBE, AT_REMOVEDIR);
+    if (ok)
+        return true;
+    profile(name, sizeof name);
+    if (saved == EACCES && name[0])
+        because(r, "mounts are denied (--security-opt apparmor=unconfined allows them) by the AppArmor profile ",
+                name);
+    else
+        because(r, saved == EACCES ? "a security module denies mounts" : "the kernel or the engine's filter denies mounts",
+                "");
+    return false;
+}
+
+static bool is_ram(const struct statfs *fs)
+{
+    return (unsigned long)fs->f_type == MAGIC_TMPFS || (unsigned long)fs->f_type == MAGIC_RAMFS;
+}
+
+/* The place is ours and closed to others, or made so. */
+static bool is_private(struct ram *r, const struct stat *sb)
+{
+    if (sb->st_uid == 0 && r->owner != 0 && (sb->st_mode & S_ISVTX) && (sb->st_mode & 0007) == 0007)
+        return true;
+    /* Docker brings mode=0700 back as 0755 after a restart, and a file system made by another
+     * uid can be put right by root alone. */
+    return (sb->st_uid == r->owner || fchown(r->dir, r->owner, r->group) == 0) &&
+           ((sb->st_mode & 07777) == 0700 || fchmod(r->dir, 0700) == 0);
+}
+
+void ram_open(struct ram *r, const char *path, uid_t owner, gid_t group, enum ram_backend wish)
 {
     struct statfs fs;
     struct stat sb;
@@ -65,24 +169,25 @@ void ram_open(struct ram *r, const char *path, uid_t owner, gid_t group)
     r->path = path;
     r->owner = owner;
     r->group = group;
+    r->made = -1;
+    r->size = RAM_SIZE;
     r->dir = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (r->dir < 0 || fstatfs(r->dir, &fs) < 0 || fstat(r->dir, &sb) < 0) {
+    if (r->dir < 0 || fstatfs(r->dir, &fs) < 0 || fstat(r->dir, &sb) < 0 ||
+        join(r->secrets, path, SECRETS) < 0 || join(r->locking, path, LOCKING) < 0) {
         refuse(r, "bad-run-dir", "can't be used", errno == ENOENT ? ": it does not exist" : "");
         return;
     }
-    if ((unsigned long)fs.f_type != MAGIC_TMPFS && (unsigned long)fs.f_type != MAGIC_RAMFS) {
-        refuse(r, "not-ram", "is not RAM but ", fs_name(&fs));
-        return;
-    }
     r->usable = true;
-    if (sb.st_uid == 0 && owner != 0 && (sb.st_mode & S_ISVTX) && (sb.st_mode & 0007) == 0007)
-        return;
-    /* Docker brings mode=0700 back as 0755 after a restart, and a file system made by another
-     * uid can be put right by root alone. */
-    if ((sb.st_uid != owner && fchown(r->dir, owner, group) < 0) ||
-        ((sb.st_mode & 07777) != 0700 && fchmod(r->dir, 0700) < 0))
+    if (!is_private(r, &sb)) {
         refuse(r, "bad-run-dir", "belongs to somebody else, or others may enter it, and that can't be changed",
                "");
+        return;
+    }
+    r->own = wish != BACKEND_GIVEN && can_mount(r);
+    if (wish == BACKEND_OWN && !r->own)
+        refuse(r, "no-mount", "can't get a tmpfs of its own: ", r->why);
+    else if (!r->own && !is_ram(&fs))
+        refuse(r, "not-ram", "is not RAM but ", fs_name(&fs));
 }
 
 /* --- moving trees --- */
@@ -118,14 +223,39 @@ static int move_aside(const struct ram *r, const char *from, const char *prefix,
     return -1;
 }
 
-/* Clear text that nobody unlocked: kept, but closed. */
+/* A mount that an earlier tazpod-init left, where the mount namespace outlived it. */
+static int move_mount_aside(struct ram *r, const char *name, char *to)
+{
+    char from_path[WIRE_PATH_MAX], to_path[WIRE_PATH_MAX];
+
+    for (unsigned n = 0; n < NUMBERS; n++) {
+        with_number(to, STALE, n);
+        if (mkdirat(r->dir, to, 0) < 0 && errno == EEXIST)
+            continue;
+        if (join(from_path, r->path, name) < 0 || join(to_path, r->path, to) < 0 ||
+            mount_move(from_path, to_path) < 0) {
+            (void)unlinkat(r->dir, to, AT_REMOVEDIR);
+            return -1;
+        }
+        return unlinkat(r->dir, name, AT_REMOVEDIR);
+    }
+    return -1;
+}
+
+/* Clear text that nobody unlocked: kept, but closed. An empty directory holds none. */
 static int set_one_aside(struct ram *r, const char *name)
 {
     char to[32];
     struct line l;
 
-    if (move_aside(r, name, STALE, to) < 0)
-        return errno == ENOENT ? 0 : -1;
+    if (unlinkat(r->dir, name, AT_REMOVEDIR) == 0)
+        return 0;
+    if (move_aside(r, name, STALE, to) < 0) {
+        if (errno == ENOENT)
+            return 0;
+        if (errno != EBUSY || move_mount_aside(r, name, to) < 0)
+            return -1;
+    }
     (void)fchmodat(r->dir, to, 0, 0); /* in a 0700 directory: nobody else gets here anyway */
     r->stale++;
     line_start(&l, "stale");
@@ -157,32 +287,77 @@ void ram_set_aside(struct ram *r)
     if (!r->usable)
         return;
     count_stale(r);
-    if (set_one_aside(r, RAM_SECRETS) < 0 || set_one_aside(r, RAM_LOCKING) < 0) {
+    if (set_one_aside(r, SECRETS) < 0 || set_one_aside(r, LOCKING) < 0) {
         refuse(r, "bad-run-dir", "holds clear text that can't be moved aside", "");
         return;
     }
-    (void)move_aside(r, RAM_STAGING, WIPING, to);
+    (void)move_aside(r, STAGING, WIPING, to);
     while (ram_wipe_some(r, 1000) > 0)
         ;
 }
 
+static int stage_directory(struct ram *r)
+{
+    char to[32];
+    int fd;
+
+    if (move_aside(r, STAGING, WIPING, to) < 0 && errno != ENOENT)
+        return -1;
+    if (mkdirat(r->dir, STAGING, 0700) < 0)
+        return -1;
+    fd = openat(r->dir, STAGING, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    /* A Kubernetes volume hands its setgid bit on: put right with the mode. */
+    if (fd >= 0 && (fchmod(fd, 0700) < 0 || (r->owner != geteuid() && fchown(fd, r->owner, r->group) < 0))) {
+        close(fd);
+        fd = -1;
+    }
+    return fd;
+}
+
+static int remove_busy(void *ctx, const char *name)
+{
+    const struct ram *r = ctx;
+    char path[WIRE_PATH_MAX];
+
+    if (strncmp(name, BUSY, sizeof BUSY - 1) == 0 && join(path, r->path, name) == 0 && mount_remove(path) == 0)
+        (void)unlinkat(r->dir, name, AT_REMOVEDIR);
+    return 0;
+}
+
+void ram_sweep(struct ram *r)
+{
+    if (r->own)
+        (void)dir_each(r->dir, remove_busy, r);
+}
+
 int ram_stage(struct ram *r)
 {
-    int fd, rc = -1;
-    char to[32];
+    struct mount_options o = {r->size, RAM_INODES, r->owner, r->group};
 
-    if (set_one_aside(r, RAM_SECRETS) < 0)
+    if (set_one_aside(r, SECRETS) < 0)
         return -1;
-    if (move_aside(r, RAM_STAGING, WIPING, to) < 0 && errno != ENOENT)
+    if (!r->own)
+        return stage_directory(r);
+    ram_sweep(r);
+    r->made = mount_make(&o, &r->noswap);
+    return r->made < 0 ? -1 : openat(r->made, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+}
+
+static int publish_mount(struct ram *r)
+{
+    int rc;
+
+    /* Mode 0: in the moment before the mount is there nothing can be written beneath it. */
+    if (mkdirat(r->dir, SECRETS, 0) < 0)
         return -1;
-    if (mkdirat(r->dir, RAM_STAGING, 0700) < 0)
-        return -1;
-    fd = openat(r->dir, RAM_STAGING, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    /* A Kubernetes volume hands its setgid bit on: put right with the mode. */
-    if (fd >= 0 && fchmod(fd, 0700) == 0 && (r->owner == geteuid() || fchown(fd, r->owner, r->group) == 0))
-        rc = 0;
-    if (fd >= 0)
-        close(fd);
+    rc = mount_put(r->made, r->secrets);
+    if (rc < 0) {
+        int saved = errno;
+        (void)unlinkat(r->dir, SECRETS, AT_REMOVEDIR);
+        errno = saved;
+    }
+    close(r->made); /* it would keep the mount busy */
+    r->made = -1;
     return rc;
 }
 
@@ -190,50 +365,96 @@ int ram_publish(struct ram *r)
 {
     struct stat sb;
 
-    if (fstatat(r->dir, RAM_STAGING, &sb, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISDIR(sb.st_mode) ||
-        rename_exclusive(r, RAM_STAGING, RAM_SECRETS) < 0)
+    if ((r->own ? publish_mount(r) : rename_exclusive(r, STAGING, SECRETS)) < 0 ||
+        fstatat(r->dir, SECRETS, &sb, AT_SYMLINK_NOFOLLOW) < 0)
         return -1;
     r->tree = sb.st_ino;
+    r->tree_dev = sb.st_dev;
+    r->hidden = false;
     return 0;
 }
 
-bool ram_is_ours(const struct ram *r)
+int ram_tree(const struct ram *r)
 {
+    int fd = openat(r->dir, r->hidden ? LOCKING : SECRETS, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     struct stat sb;
 
-    return r->tree != 0 && fstatat(r->dir, RAM_SECRETS, &sb, AT_SYMLINK_NOFOLLOW) == 0 &&
-           S_ISDIR(sb.st_mode) && sb.st_ino == r->tree;
+    if (fd < 0)
+        return -1;
+    if (r->tree == 0 || fstat(fd, &sb) < 0 || sb.st_ino != r->tree || sb.st_dev != r->tree_dev) {
+        close(fd);
+        errno = ENOENT;
+        return -1;
+    }
+    return fd;
+}
+
+static int move_tree(struct ram *r, const char *from, const char *from_path, const char *to, const char *to_path)
+{
+    int fd;
+
+    if (!r->own)
+        return rename_exclusive(r, from, to);
+    fd = ram_tree(r); /* only ever our own mount */
+    if (fd < 0)
+        return -1;
+    close(fd);
+    if (mkdirat(r->dir, to, 0) < 0)
+        return -1;
+    if (mount_move(from_path, to_path) < 0) {
+        int saved = errno;
+        (void)unlinkat(r->dir, to, AT_REMOVEDIR);
+        errno = saved;
+        return -1;
+    }
+    return unlinkat(r->dir, from, AT_REMOVEDIR);
 }
 
 int ram_hide(struct ram *r)
 {
-    if (!ram_is_ours(r)) {
-        errno = ENOENT;
+    int fd = ram_tree(r);
+
+    if (fd < 0)
         return -1;
-    }
-    return rename_exclusive(r, RAM_SECRETS, RAM_LOCKING);
+    close(fd);
+    if (move_tree(r, SECRETS, r->secrets, LOCKING, r->locking) < 0)
+        return -1;
+    r->hidden = true;
+    return 0;
 }
 
 int ram_unhide(struct ram *r)
 {
-    return rename_exclusive(r, RAM_LOCKING, RAM_SECRETS);
+    if (!r->hidden || move_tree(r, LOCKING, r->locking, SECRETS, r->secrets) < 0)
+        return -1;
+    r->hidden = false;
+    return 0;
 }
 
 void ram_discard_staging(struct ram *r)
 {
     char to[32];
 
-    (void)move_aside(r, RAM_STAGING, WIPING, to); /* none there: nothing to discard */
+    if (r->made >= 0)
+        close(r->made); /* it was in no namespace: it goes with its last descriptor */
+    r->made = -1;
+    (void)move_aside(r, STAGING, WIPING, to); /* none there: nothing to discard */
 }
 
 void ram_discard_tree(struct ram *r)
 {
+    int fd = ram_tree(r);
     char to[32];
 
-    (void)move_aside(r, RAM_LOCKING, WIPING, to);
-    if (ram_is_ours(r))
-        (void)move_aside(r, RAM_SECRETS, WIPING, to);
-    r->tree = 0;
+    if (fd < 0)
+        return;
+    close(fd);
+    if (r->own)
+        r->wipe_mount = true;
+    else
+        (void)move_aside(r, r->hidden ? LOCKING : SECRETS, WIPING, to);
+    if (!r->own)
+        r->tree = 0;
 }
 
 /* --- deleting --- */
@@ -280,6 +501,13 @@ static int wipe_in_sub(void *ctx, const char *name)
     }
 }
 
+static int any_entry(void *ctx, const char *name)
+{
+    (void)ctx;
+    (void)name;
+    return 1;
+}
+
 static int wipe_in_top(void *ctx, const char *name)
 {
     struct wipe *w = ctx;
@@ -302,6 +530,22 @@ static int wipe_in_top(void *ctx, const char *name)
     return unlinkat(w->top, name, AT_REMOVEDIR) < 0 && errno != ENOTEMPTY ? -1 : 0;
 }
 
+/* One pass over a marked tree. 1: more to do, 0: it is empty, -1: something can't be deleted. */
+static int wipe_pass(int top, int *budget)
+{
+    struct wipe w = {.top = top, .budget = *budget};
+    int rc;
+
+    (void)fchmod(top, 0700); /* entries of a 0555 directory can't be deleted */
+    rc = dir_each(top, wipe_in_top, &w);
+    *budget = w.budget;
+    if (rc)
+        return rc;
+    rc = dir_each(top, any_entry, NULL);
+    /* Directories moved up meanwhile may be left: then there is more to do. */
+    return rc > 0 && !w.progress ? -1 : rc;
+}
+
 struct wipe_all {
     const struct ram *r;
     int budget;
@@ -310,31 +554,61 @@ struct wipe_all {
 static int wipe_marked(void *ctx, const char *name)
 {
     struct wipe_all *all = ctx;
-    struct wipe w = {.budget = all->budget};
-    int rc;
+    int top, rc;
 
     if (strncmp(name, WIPING, sizeof WIPING - 1) != 0)
         return 0;
     if (unlinkat(all->r->dir, name, AT_REMOVEDIR) == 0 || unlinkat(all->r->dir, name, 0) == 0)
         return 0;
-    w.top = open_dir(all->r->dir, name);
-    if (w.top < 0)
+    top = open_dir(all->r->dir, name);
+    if (top < 0)
         return -1;
-    (void)fchmod(w.top, 0700);
-    rc = dir_each(w.top, wipe_in_top, &w);
-    close(w.top);
-    all->budget = w.budget;
+    rc = wipe_pass(top, &all->budget);
+    close(top);
+    return rc ? rc : unlinkat(all->r->dir, name, AT_REMOVEDIR);
+}
+
+/* An empty mount that somebody still holds, as with a directory he stands in, must not be in the way
+ * of the next unlock: it is moved aside, and unmounted when he has let go. */
+static int put_off(struct ram *r, const char *name, const char *path)
+{
+    char to[32], to_path[WIRE_PATH_MAX];
+
+    for (unsigned n = 0; n < NUMBERS; n++) {
+        with_number(to, BUSY, n);
+        if (mkdirat(r->dir, to, 0) == 0)
+            return join(to_path, r->path, to) < 0 || mount_move(path, to_path) < 0
+                       ? -1
+                       : unlinkat(r->dir, name, AT_REMOVEDIR);
+    }
+    return -1;
+}
+
+/* Every entry goes before the mount does: a process that unshared its mount namespace keeps a copy
+ * of the mount that no unmount reaches. */
+static int wipe_mount(struct ram *r, int budget)
+{
+    const char *name = r->hidden ? LOCKING : SECRETS, *path = r->hidden ? r->locking : r->secrets;
+    int top = ram_tree(r), rc;
+
+    if (top < 0)
+        return -1;
+    rc = wipe_pass(top, &budget);
+    close(top);
     if (rc)
         return rc;
-    /* Directories moved up meanwhile may be left: then there is more to do. */
-    if (unlinkat(all->r->dir, name, AT_REMOVEDIR) < 0)
-        return errno == ENOTEMPTY && w.progress ? 1 : -1;
-    return 0;
+    r->wipe_mount = false;
+    r->tree = 0;
+    if (mount_remove(path) < 0)
+        return errno == EBUSY ? put_off(r, name, path) : -1;
+    return unlinkat(r->dir, name, AT_REMOVEDIR);
 }
 
 int ram_wipe_some(struct ram *r, int budget)
 {
     struct wipe_all all = {r, budget};
 
+    if (r->wipe_mount)
+        return wipe_mount(r, budget);
     return dir_each(r->dir, wipe_marked, &all);
 }

@@ -11,10 +11,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "caps.h"
 #include "signals.h"
 #include "wire.h"
 
-enum { CHANNEL = 3, ABOVE_STANDARD = 10 };
+enum { CHANNEL = 3, TREE = 4, ABOVE_STANDARD = 10 };
 
 static const char *const NAMES[] = {
     [JOB_OPEN] = "open", [JOB_CREATE] = "create", [JOB_UNPACK] = "unpack",
@@ -27,19 +28,24 @@ struct plan {
     enum job_kind kind;
     int in, out;
     int channel;
-    const char *place;
+    int tree; /* packer and unpacker: the directory, which becomes TREE; else -1 */
 };
 
 /* In the child. Everything moves out of the way before anything is put in place. */
 static void become(const struct workers *ws, const struct plan *p)
 {
-    char *argv[] = {(char *)"tazpod-worker", (char *)NAMES[p->kind], (char *)p->place, NULL};
+    char *argv[] = {(char *)"tazpod-worker", (char *)NAMES[p->kind], (char *)ws->vault, NULL};
     char *environment[] = {NULL};
     int in = fcntl(p->in, F_DUPFD_CLOEXEC, ABOVE_STANDARD);
     int out = fcntl(p->out, F_DUPFD_CLOEXEC, ABOVE_STANDARD);
     int channel = fcntl(p->channel, F_DUPFD_CLOEXEC, ABOVE_STANDARD);
     int program = fcntl(ws->program, F_DUPFD_CLOEXEC, ABOVE_STANDARD);
+    int tree = p->tree < 0 ? -1 : fcntl(p->tree, F_DUPFD_CLOEXEC, ABOVE_STANDARD);
 
+    if (p->tree >= 0 && (tree < 0 || dup2(tree, TREE) < 0))
+        _exit(126);
+    if (p->tree >= 0)
+        argv[2] = (char *)""; /* who has the tree is not told where the vault is */
     if (in < 0 || out < 0 || channel < 0 || program < 0 || dup2(in, STDIN_FILENO) < 0 ||
         dup2(out, STDOUT_FILENO) < 0 || dup2(channel, CHANNEL) < 0)
         _exit(126);
@@ -47,6 +53,7 @@ static void become(const struct workers *ws, const struct plan *p)
     if (ws->become_owner && (setgroups(0, NULL) < 0 || setresgid(ws->group, ws->group, ws->group) < 0 ||
                              setresuid(ws->owner, ws->owner, ws->owner) < 0))
         _exit(126);
+    caps_bar_child();
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
         _exit(126);
     /* A stop tells everybody; a save that is under way then goes on. */
@@ -137,13 +144,13 @@ out:
     return rc;
 }
 
-int workers_unlock(struct workers *ws, const char *tree, int passphrase, int64_t now_ms)
+int workers_unlock(struct workers *ws, int tree, int passphrase, int64_t now_ms)
 {
-    struct plan unpacker = {.kind = JOB_UNPACK, .place = tree};
+    struct plan unpacker = {.kind = JOB_UNPACK, .tree = tree};
 
     memset(&ws->job, 0, sizeof ws->job);
     ws->passphrase = passphrase;
-    return start(ws, RUN_UNLOCK, (struct plan){.kind = JOB_OPEN, .place = ws->vault}, &unpacker, now_ms);
+    return start(ws, RUN_UNLOCK, (struct plan){.kind = JOB_OPEN, .tree = -1}, &unpacker, now_ms);
 }
 
 int workers_create(struct workers *ws, int passphrase, uint32_t kdf_ops, uint32_t kdf_mem_kib,
@@ -153,16 +160,16 @@ int workers_create(struct workers *ws, int passphrase, uint32_t kdf_ops, uint32_
     ws->job.kdf_ops = kdf_ops;
     ws->job.kdf_mem_kib = kdf_mem_kib;
     ws->passphrase = passphrase;
-    return start(ws, RUN_CREATE, (struct plan){.kind = JOB_CREATE, .place = ws->vault}, NULL, now_ms);
+    return start(ws, RUN_CREATE, (struct plan){.kind = JOB_CREATE, .tree = -1}, NULL, now_ms);
 }
 
-int workers_save(struct workers *ws, const char *tree, bool must_not_exist, int64_t now_ms)
+int workers_save(struct workers *ws, int tree, bool must_not_exist, int64_t now_ms)
 {
-    struct plan sealer = {.kind = JOB_SEAL, .place = ws->vault};
+    struct plan sealer = {.kind = JOB_SEAL, .tree = -1};
 
     memset(&ws->job, 0, sizeof ws->job);
     ws->must_not_exist = must_not_exist;
-    return start(ws, RUN_SAVE, (struct plan){.kind = JOB_PACK, .place = tree}, &sealer, now_ms);
+    return start(ws, RUN_SAVE, (struct plan){.kind = JOB_PACK, .tree = tree}, &sealer, now_ms);
 }
 
 /* --- talking --- */

@@ -64,12 +64,13 @@ struct workers {
     struct facts facts;
 };
 
-/* tree: path of the directory to fill. Takes over passphrase. key must have a page. */
-int workers_unlock(struct workers *ws, const char *tree, int passphrase, int64_t now_ms);
+/* tree: descriptor of the directory to fill, which stays the caller's. Takes over passphrase. key must
+ * have a page. */
+int workers_unlock(struct workers *ws, int tree, int passphrase, int64_t now_ms);
 int workers_create(struct workers *ws, int passphrase, uint32_t kdf_ops, uint32_t kdf_mem_kib,
                    int64_t now_ms);
-/* tree: path of the directory to save. must_not_exist: of a new vault. */
-int workers_save(struct workers *ws, const char *tree, bool must_not_exist, int64_t now_ms);
+/* tree: descriptor of the directory to save, the caller's. must_not_exist: of a new vault. */
+int workers_save(struct workers *ws, int tree, bool must_not_exist, int64_t now_ms);
 /* The three return 0, or -1 with errno when a worker could not be started; then nothing runs. */
 
 /* Something is to be read on the channel of worker i. */
