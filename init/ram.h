@@ -18,7 +18,6 @@ struct ram {
     uid_t owner;
     gid_t group;
     bool usable; /* it is RAM, and ours; else problem says why not */
-    uint32_t stale;
     ino_t tree; /* inode of the published tree, 0 without one */
     struct wire_error problem;
 };
@@ -30,8 +29,14 @@ struct ram {
 void ram_open(struct ram *r, const char *path, uid_t owner, gid_t group);
 
 /* At start: clear text that is there is not ours to serve, save or delete. It is moved aside as
- * .stale-N with mode 0. What a killed unlock or a finished lock left behind is removed. */
+ * .stale-N with mode 0. */
 void ram_set_aside(struct ram *r);
+
+/* Removes what a killed unlock or a finished lock left behind. */
+void ram_sweep(struct ram *r);
+
+/* How many trees are kept aside. */
+uint32_t ram_stale(const struct ram *r);
 
 /* An empty .staging, 0700, the owner's. Anything in the place of the vault is set aside first. */
 int ram_stage(struct ram *r);
