@@ -79,6 +79,10 @@ install: all
 	install -D -m 0711 $(B)/tazpod-init $(DESTDIR)$(SBINDIR)/tazpod-init
 	install -D -m 0711 $(B)/tazpod $(DESTDIR)$(PREFIX)/bin/tazpod
 
+install-man:
+	install -D -m 0644 docs/man/tazpod.1 $(DESTDIR)$(PREFIX)/share/man/man1/tazpod.1
+	install -D -m 0644 docs/man/tazpod-init.8 $(DESTDIR)$(PREFIX)/share/man/man8/tazpod-init.8
+
 try:
 	tests/packages try
 	$(MAKE) all
@@ -100,10 +104,22 @@ bench:
 	$(MAKE) all tests
 	tests/bench/run
 
-tests: all
+# --- what the tests need beside the two programs ---
+
+BENCH = $(B)/tests/bench-init $(B)/tests/bench-child
+
+tests: all $(BENCH)
+
+$(B)/tests/bench-init: tests/bench/init_bench.c tests/bench/page.h
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(OURS) -o $@ $<
+
+$(B)/tests/bench-child: tests/bench/child.c tests/bench/page.h
+	@mkdir -p $(@D)
+	$(INIT_CC) $(CFLAGS) $(OURS) -Os -static -s -o $@ $<
 
 clean:
 	rm -rf $(B)
 
-.PHONY: all install try check check-long bench tests clean
+.PHONY: all install install-man try check check-long bench tests clean
 -include $(INIT_OBJ:.o=.d) $(CLI_OBJ:.o=.d)

@@ -20,4 +20,7 @@ int client_ask(int fd, enum request_type type, uint32_t kdf_ops, uint32_t kdf_me
  * to look: word "" is success. */
 void client_request(enum request_type type, struct reply *reply);
 
+/* The tazpod-init that answers is the parent of this process: this is its main command. */
+int client_is_parent(void);
+
 #endif

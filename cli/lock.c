@@ -14,7 +14,11 @@ int cli_lock(int argc, char **argv)
         return rc;
     client_request(REQ_LOCK, &r);
     if (r.error.word[0])
-        return say_error("lock (the vault stays open)", &r.error);
+        return say_error(r.error.code == EX_TP_UNAVAILABLE ? "lock" : "lock (the vault stays open)", &r.error);
+    if (r.status.flags & STATUS_ALREADY) {
+        say("the vault was locked already");
+        return EX_TP_OK;
+    }
     save_say_notes(&r.status);
     say("the vault is locked, generation %" PRIu64 " is on disk", r.status.generation);
     return EX_TP_OK;

@@ -17,18 +17,21 @@ static int error(struct wire_error *e, int code, const char *word, const char *t
     return -1;
 }
 
+/* As the opener will see it: one line end at the end does not count, and is left for it to drop. */
 static int check(const struct secret *p, struct wire_error *e)
 {
-    if (p->len == 0)
+    size_t len = p->len > 0 && p->data[p->len - 1] == '\n' ? p->len - 1 : p->len;
+
+    if (len == 0)
         return error(e, EX_TP_PASSPHRASE, "empty-passphrase", "the passphrase is empty");
-    if (p->len > PASSPHRASE_MAX)
+    if (len > PASSPHRASE_MAX)
         return error(e, EX_TP_PASSPHRASE, "long-passphrase", "the passphrase is longer than 1024 bytes");
-    if (memchr(p->data, '\0', p->len))
+    if (memchr(p->data, '\0', len))
         return error(e, EX_TP_PASSPHRASE, "wrong-passphrase", "a passphrase can't hold a NUL byte");
     return 0;
 }
 
-/* All of it, less one line end. One byte more than allowed is read, to notice. */
+/* All of it; more than allowed is read, to notice. */
 static int from_descriptor(int fd, struct secret *p, struct wire_error *e)
 {
     ssize_t n = io_read(fd, p->data, p->size);
@@ -36,8 +39,6 @@ static int from_descriptor(int fd, struct secret *p, struct wire_error *e)
     if (n < 0)
         return error(e, EX_TP_USAGE, "usage", "the passphrase can't be read from there");
     p->len = (size_t)n;
-    if (p->len > 0 && p->data[p->len - 1] == '\n')
-        p->len--;
     return check(p, e);
 }
 

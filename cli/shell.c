@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "client.h"
 #include "command.h"
 #include "open.h"
 
@@ -106,7 +107,7 @@ int cli_shell(int argc, char **argv)
         (void)setenv("USER", account.name, 1);
     }
     open_say(&s);
-    if (getppid() == 1)
+    if (client_is_parent())
         say("this shell is the pod's main command: its end saves and locks the vault, and stops the pod");
     else
         say("the vault stays open when this shell ends: tazpod lock saves and closes it");

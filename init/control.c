@@ -27,18 +27,15 @@ static bool somebody_listens(void)
 /* In the run directory as current one: its path may be longer than a socket address holds. */
 static int bind_here(struct control *c, uid_t owner, gid_t group)
 {
-    mode_t mask;
-    int rc;
+    mode_t mask = umask(0177); /* 0600 from its first moment */
+    int rc = bind(c->listener, (const struct sockaddr *)&ADDRESS, sizeof ADDRESS);
 
-    if (somebody_listens()) {
-        errno = EADDRINUSE;
-        return -1;
+    if (rc < 0 && errno == EADDRINUSE && !somebody_listens()) {
+        (void)unlink(ADDRESS.sun_path);
+        rc = bind(c->listener, (const struct sockaddr *)&ADDRESS, sizeof ADDRESS);
     }
-    (void)unlink(ADDRESS.sun_path);
-    mask = umask(0177); /* 0600 from its first moment */
-    rc = bind(c->listener, (const struct sockaddr *)&ADDRESS, sizeof ADDRESS);
     (void)umask(mask);
-    if (rc < 0 || (owner != geteuid() && chown(ADDRESS.sun_path, owner, group) < 0))
+    if (rc < 0 || (owner != geteuid() && lchown(ADDRESS.sun_path, owner, group) < 0))
         return -1;
     return listen(c->listener, CONTROL_CONNECTIONS);
 }
@@ -71,8 +68,9 @@ int control_open(struct control *c, int dir, uid_t owner, gid_t group)
     return rc;
 }
 
-/* A free place, at the cost of the longest silent client that waits for nothing. */
-static int place(struct control *c)
+/* A free place, at the cost of the longest silent client that waits for nothing. A client that has
+ * just come is given the time to speak. */
+static int place(struct control *c, int64_t now_ms)
 {
     int oldest = -1;
 
@@ -81,7 +79,8 @@ static int place(struct control *c)
 
         if (k->fd < 0)
             return i;
-        if (!k->waits && (oldest < 0 || k->heard_ms < c->conns[oldest].heard_ms))
+        if (!k->waits && now_ms - k->heard_ms >= CONTROL_PATIENCE_MS &&
+            (oldest < 0 || k->heard_ms < c->conns[oldest].heard_ms))
             oldest = i;
     }
     if (oldest >= 0)
@@ -93,14 +92,17 @@ int control_accept(struct control *c, int64_t now_ms)
 {
     struct ucred peer;
     socklen_t len = sizeof peer;
-    int fd = accept4(c->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK), i;
+    int i = place(c, now_ms), fd;
 
+    if (i < 0)
+        return CONTROL_NOT_NOW;
+    fd = accept4(c->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd < 0)
-        return errno == EAGAIN || errno == EMFILE || errno == ENFILE ? -1 : -2;
+        return errno == EAGAIN ? CONTROL_NOBODY : errno == ECONNABORTED ? CONTROL_SENT_AWAY : CONTROL_NOT_NOW;
     if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0 ||
-        (peer.uid != 0 && peer.uid != c->owner) || (i = place(c)) < 0) {
+        (peer.uid != 0 && peer.uid != c->owner)) {
         close(fd);
-        return -2;
+        return CONTROL_SENT_AWAY;
     }
     c->conns[i] = (struct conn){.fd = fd, .heard_ms = now_ms};
     return i;

@@ -15,6 +15,11 @@
 enum {
     CONTROL_CONNECTIONS = 16, /* a person has one or two; agents that poll, a few */
     CONTROL_IDLE_MS = 5000,
+    CONTROL_PATIENCE_MS = 20, /* a connection younger than this is not closed for a newer one */
+
+    CONTROL_NOBODY = -1,    /* from control_accept: nobody is waiting */
+    CONTROL_SENT_AWAY = -2, /* one was, who may not ask */
+    CONTROL_NOT_NOW = -3,   /* no place, no descriptor or no memory: ask again after CONTROL_PATIENCE_MS */
 };
 
 struct conn {
@@ -34,8 +39,7 @@ struct control {
  * 0, or -1 with errno; EADDRINUSE: another tazpod-init is alive there. */
 int control_open(struct control *c, int dir, uid_t owner, gid_t group);
 
-/* Accepts one client that may ask. Returns its index, -1 when there is none to accept now, -2 when
- * one was sent away. */
+/* Accepts one client that may ask. Returns its index, or one of the negative answers above. */
 int control_accept(struct control *c, int64_t now_ms);
 
 /* Reads one valid request. 1: *r, and *passed (a descriptor for the caller, or -1). 0: nothing now.

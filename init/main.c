@@ -50,7 +50,7 @@ static void on_signal(struct pod *p, int sig)
     if (sig == SIGCHLD)
         return;
     if (signals_is_stop(sig) && (p->configured || !p->main_pid))
-        pod_event(p, &(struct event){.type = EVENT_STOP});
+        pod_on_stop(p);
     else if (p->main_pid > 0)
         (void)kill(p->main_pid, sig);
 }
@@ -123,6 +123,7 @@ static int start(struct pod *p)
         p->sup.has_main = p->sup.main_running = true;
         p->sup.main_status = 128 + SIGKILL; /* if it outlives the stop */
     }
+    pod_prepare_rest(p);
     child_let_go((const int[]){p->epoll, p->signals, p->ram.dir, p->control.listener, p->workers.program}, 5);
     return 0;
 }

@@ -103,14 +103,16 @@ static void prepare_vault(struct pod *p)
     const char *vault = p->options.vault ? p->options.vault : DEFAULT_VAULT;
     struct workers *ws = &p->workers;
 
+    if (p->absent.word[0])
+        return;
     if (!p->owner.possible) {
         unavailable(p, "bad-run-dir",
-                    "PID 1 is root but may not become the vault's owner: run with --user 1000, or with "
-                    "--cap-add SETUID --cap-add SETGID");
+                    "PID 1 is root but may not become the vault's owner: run with --user 1000, or leave root "
+                    "the engine's default capabilities");
         return;
     }
-    if (vault[0] != '/' || strlen(vault) >= sizeof p->vault) {
-        unavailable(p, "bad-run-dir", "the vault needs an absolute path under 256 bytes");
+    if (vault[0] != '/' || p->options.run_dir[0] != '/' || strlen(vault) >= sizeof p->vault) {
+        unavailable(p, "bad-run-dir", "the vault and the run directory need absolute paths under 240 bytes");
         return;
     }
     memcpy(p->vault, vault, strlen(vault) + 1);
@@ -128,24 +130,17 @@ static void prepare_vault(struct pod *p)
     ws->become_owner = p->owner.become;
     ws->vault = p->vault;
     ws->timeout_ms = p->options.worker_timeout_ms;
-    ram_set_aside(&p->ram);
-    if (!p->ram.usable) {
-        unavailable(p, p->ram.problem.word, p->ram.problem.text);
-        return;
-    }
     p->sup.vault = VAULT_LOCKED;
 }
 
 void pod_prepare(struct pod *p)
 {
-    struct line l;
-
     p->control.listener = -1;
     p->ram.dir = -1;
     p->key.fd = -1;
     p->workers.program = p->workers.passphrase = p->workers.reserve = -1;
     p->workers.deadline_ms = INT64_MAX;
-    p->look_at_ms = INT64_MAX;
+    p->look_at_ms = p->listen_again_ms = INT64_MAX;
     p->sup.stop_timeout_ms = p->options.stop_timeout_ms;
     p->sup.kill_at_ms = p->sup.end_at_ms = INT64_MAX;
     p->configured = vault_configured(&p->options);
@@ -161,8 +156,18 @@ void pod_prepare(struct pod *p)
         else
             unavailable(p, "bad-run-dir", "the control socket can't be made in the run directory");
     } else {
-        prepare_vault(p);
+        ram_set_aside(&p->ram);
     }
+}
+
+void pod_prepare_rest(struct pod *p)
+{
+    struct line l;
+
+    if (!p->configured)
+        return;
+    prepare_vault(p);
+    ram_sweep(&p->ram);
     if (p->control.listener >= 0)
         pod_watch(p, p->control.listener, SOURCE_LISTENER, 0);
 
@@ -175,7 +180,7 @@ void pod_prepare(struct pod *p)
     if (p->ram.why[0])
         line_text(&l, "why", p->ram.why);
     line_number(&l, "owner", p->owner.uid);
-    line_number(&l, "stale", p->ram.stale);
+    line_number(&l, "stale", ram_stale(&p->ram));
     line_end(&l);
 }
 
@@ -195,7 +200,7 @@ static struct wire_status status_now(const struct pod *p)
     s.ram = !p->ram.usable ? RAM_NONE : p->ram.own ? RAM_OWN : RAM_GIVEN;
     s.owner_uid = p->owner.uid;
     s.owner_gid = p->owner.gid;
-    s.stale = p->ram.stale;
+    s.stale = ram_stale(&p->ram);
     s.skipped = f->skipped;
     s.left_out = f->left_out;
     s.generation = f->generation;
@@ -360,7 +365,7 @@ static void perform(struct pod *p, uint32_t act, struct asker *a)
     if (act & ACT_REFUSE_STATE)
         refuse_state(p, a->client, type);
     if (act & ACT_ALREADY)
-        answer(p, a->client, type, &NO_ERROR, type == REQ_UNLOCK ? STATUS_WAS_OPEN : STATUS_UNCHANGED);
+        answer(p, a->client, type, &NO_ERROR, STATUS_ALREADY);
     if (act & ACT_JOIN) {
         p->control.conns[a->client].waits = type;
         p->control.conns[a->client].ticket = p->sup.saves_started + (p->sup.save_again ? 1 : 0);
@@ -370,6 +375,8 @@ static void perform(struct pod *p, uint32_t act, struct asker *a)
         ram_discard_staging(&p->ram);
         wipe_now(p);
         wire_error_set(&p->last, EX_TP_UNAVAILABLE, "stopping", "the pod is stopping");
+        if (p->sup.unsaved)
+            wire_error_set(&p->save_error, EX_TP_FAULT, "worker-timeout", "the last save did not end in time");
     }
     if (act & ACT_DROP_RESERVE)
         workers_drop_reserve(&p->workers);
@@ -434,13 +441,39 @@ void pod_event(struct pod *p, const struct event *ev)
 
 /* --- what happens --- */
 
+void pod_on_stop(struct pod *p)
+{
+    struct event ev = {.type = EVENT_STOP};
+
+    if (p->sup.phase == PHASE_RUN && p->configured) {
+        p->stop_started_us = pod_now_us();
+        p->stop_pid = procs_last_pid();
+        ev.alone = !procs_any();
+    }
+    pod_event(p, &ev);
+}
+
+/* The listener stays ready while somebody waits on it, so it is looked away from for a moment. */
+static void listen_again(struct pod *p, bool now)
+{
+    struct epoll_event ev = {.events = now ? EPOLLIN : 0, .data.u64 = SOURCE_TAG(SOURCE_LISTENER, 0)};
+
+    (void)epoll_ctl(p->epoll, EPOLL_CTL_MOD, p->control.listener, &ev);
+    p->listen_again_ms = now ? INT64_MAX : pod_now_ms() + CONTROL_PATIENCE_MS;
+}
+
 void pod_on_listener(struct pod *p)
 {
     int i;
 
-    while ((i = control_accept(&p->control, pod_now_ms())) != -1)
-        if (i >= 0)
-            pod_watch(p, p->control.conns[i].fd, SOURCE_CLIENT, i);
+    while ((i = control_accept(&p->control, pod_now_ms())) >= 0 || i == CONTROL_SENT_AWAY) {
+        if (i < 0)
+            continue;
+        pod_watch(p, p->control.conns[i].fd, SOURCE_CLIENT, i);
+        pod_on_client(p, i); /* most have asked already */
+    }
+    if (i == CONTROL_NOT_NOW)
+        listen_again(p, false);
 }
 
 static const enum event_type EVENT_OF[] = {
@@ -577,7 +610,9 @@ static void look_around(struct pod *p, int64_t now)
         return;
     if (!procs_any()) {
         p->look_at_ms = INT64_MAX;
-        pod_event(p, &(struct event){.type = EVENT_ALL_GONE});
+        /* Process numbers are given out in order: two more are the workers of the first save. */
+        pod_event(p, &(struct event){.type = EVENT_ALL_GONE,
+                                     .alone = p->stop_pid > 0 && procs_last_pid() == p->stop_pid + 2});
         return;
     }
     p->look_at_ms = now + p->look_step_ms;
@@ -606,6 +641,8 @@ void pod_on_time(struct pod *p)
 
     if (p->wiping)
         wipe_on(p);
+    if (now >= p->listen_again_ms)
+        listen_again(p, true);
     workers_on_timer(&p->workers, now);
     check_run(p);
     look_around(p, now);
@@ -626,6 +663,8 @@ int pod_timeout(struct pod *p)
         next = p->workers.deadline_ms;
     if (p->look_at_ms < next)
         next = p->look_at_ms;
+    if (p->listen_again_ms < next)
+        next = p->listen_again_ms;
     if (next == INT64_MAX)
         return -1;
     return next <= now ? 0 : (int)(next - now < 3600000 ? next - now : 3600000);

@@ -38,8 +38,10 @@ struct pod {
 
     int64_t run_started_us;
     int64_t stop_started_us; /* 0: not stopping */
+    int64_t stop_pid;        /* the last process there was when the stop began, -1 unknown */
     int64_t look_at_ms;      /* while stopping: when to look whether all are gone */
     int64_t look_step_ms;
+    int64_t listen_again_ms; /* INT64_MAX: listening */
 
     char vault[WIRE_PATH_MAX];
 };
@@ -54,12 +56,18 @@ int64_t pod_now_ms(void);
 /* Watches a descriptor for input. */
 void pod_watch(struct pod *p, int fd, enum source kind, int index);
 
-/* Prepares the vault's side: run directory, socket, program. Never fails; what is wrong stands in
- * p->absent, and the main command runs all the same. */
+/* Prepares the vault's side, in two parts with the start of the main command in between. Before it:
+ * run directory and socket, and nothing of an earlier run is in the vault's place any more. After
+ * it: all that can wait. Never fails; what is wrong stands in p->absent, and the main command runs
+ * all the same. */
 void pod_prepare(struct pod *p);
+void pod_prepare_rest(struct pod *p);
 
 /* An event without an asker. */
 void pod_event(struct pod *p, const struct event *ev);
+
+/* A stop signal. */
+void pod_on_stop(struct pod *p);
 
 /* A client, a worker's channel, a dead child, time. */
 void pod_on_listener(struct pod *p);

@@ -7,6 +7,7 @@
 #define TAZPOD_PROCS_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 /* Sends sig to all. */
@@ -16,6 +17,9 @@ void procs_signal(int sig);
  * the main command if it sits on one and ignores TERM. Both are what an interactive shell looks
  * like; it would sit out any TERM. */
 void procs_hang_up(pid_t main_command);
+
+/* The number the last process of this pid namespace got, -1 if it can't be told. As process 1 only. */
+int64_t procs_last_pid(void);
 
 /* Somebody is left. */
 bool procs_any(void);

@@ -88,7 +88,7 @@ struct request {
 };
 
 #define STATUS_UNCHANGED 1u /* reply to save, lock: what is in RAM was already on disk */
-#define STATUS_WAS_OPEN 2u  /* reply to unlock: it was open before */
+#define STATUS_ALREADY 2u   /* reply to unlock, lock: it was open, or locked, before */
 #define STATUS_FILE_GONE 4u /* reply to save: the file had been deleted, and was written anew */
 
 struct wire_status {

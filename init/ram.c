@@ -242,6 +242,22 @@ static int move_mount_aside(struct ram *r, const char *name, char *to)
     return -1;
 }
 
+/* Sets the mode of what stands there itself, whatever anybody puts in its place meanwhile: a link is
+ * left alone, and so is what it points to. */
+static void set_mode(int at, const char *name, mode_t mode)
+{
+    char path[40];
+    struct stat sb;
+    int fd = openat(at, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+
+    if (fd < 0)
+        return;
+    with_number(path, "/proc/self/fd/", (unsigned)fd);
+    if (fstat(fd, &sb) == 0 && !S_ISLNK(sb.st_mode))
+        (void)chmod(path, mode);
+    close(fd);
+}
+
 /* Clear text that nobody unlocked: kept, but closed. An empty directory holds none. */
 static int set_one_aside(struct ram *r, const char *name)
 {
@@ -256,8 +272,7 @@ static int set_one_aside(struct ram *r, const char *name)
         if (errno != EBUSY || move_mount_aside(r, name, to) < 0)
             return -1;
     }
-    (void)fchmodat(r->dir, to, 0, 0); /* in a 0700 directory: nobody else gets here anyway */
-    r->stale++;
+    set_mode(r->dir, to, 0);
     line_start(&l, "stale");
     line_text(&l, "found", name);
     line_text(&l, "kept", to);
@@ -265,33 +280,48 @@ static int set_one_aside(struct ram *r, const char *name)
     return 0;
 }
 
-static void count_stale(struct ram *r)
+static int count_stale(void *ctx, const char *name)
 {
-    char name[32];
-    struct stat sb;
+    *(uint32_t *)ctx += strncmp(name, STALE, sizeof STALE - 1) == 0;
+    return 0;
+}
 
-    r->stale = 0;
-    for (unsigned n = 0; n < NUMBERS; n++) {
-        with_number(name, STALE, n);
-        if (fstatat(r->dir, name, &sb, AT_SYMLINK_NOFOLLOW) == 0)
-            r->stale++;
-        else if (errno == ENOENT && n > r->stale + 8)
-            break;
-    }
+uint32_t ram_stale(const struct ram *r)
+{
+    uint32_t n = 0;
+
+    if (r->usable)
+        (void)dir_each(r->dir, count_stale, &n);
+    return n;
 }
 
 void ram_set_aside(struct ram *r)
+{
+    if (!r->usable)
+        return;
+    if (set_one_aside(r, SECRETS) < 0 || set_one_aside(r, LOCKING) < 0)
+        refuse(r, "bad-run-dir", "holds clear text that can't be moved aside", "");
+}
+
+static int remove_busy(void *ctx, const char *name)
+{
+    const struct ram *r = ctx;
+    char path[WIRE_PATH_MAX];
+
+    if (strncmp(name, BUSY, sizeof BUSY - 1) == 0 && join(path, r->path, name) == 0 && mount_remove(path) == 0)
+        (void)unlinkat(r->dir, name, AT_REMOVEDIR);
+    return 0;
+}
+
+void ram_sweep(struct ram *r)
 {
     char to[32];
 
     if (!r->usable)
         return;
-    count_stale(r);
-    if (set_one_aside(r, SECRETS) < 0 || set_one_aside(r, LOCKING) < 0) {
-        refuse(r, "bad-run-dir", "holds clear text that can't be moved aside", "");
-        return;
-    }
-    (void)move_aside(r, STAGING, WIPING, to);
+    if (r->own)
+        (void)dir_each(r->dir, remove_busy, r);
+    (void)move_aside(r, STAGING, WIPING, to); /* none there: nothing to remove */
     while (ram_wipe_some(r, 1000) > 0)
         ;
 }
@@ -312,22 +342,6 @@ static int stage_directory(struct ram *r)
         fd = -1;
     }
     return fd;
-}
-
-static int remove_busy(void *ctx, const char *name)
-{
-    const struct ram *r = ctx;
-    char path[WIRE_PATH_MAX];
-
-    if (strncmp(name, BUSY, sizeof BUSY - 1) == 0 && join(path, r->path, name) == 0 && mount_remove(path) == 0)
-        (void)unlinkat(r->dir, name, AT_REMOVEDIR);
-    return 0;
-}
-
-void ram_sweep(struct ram *r)
-{
-    if (r->own)
-        (void)dir_each(r->dir, remove_busy, r);
 }
 
 int ram_stage(struct ram *r)
@@ -473,8 +487,10 @@ static int open_dir(int at, const char *name)
 {
     int fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 
-    if (fd < 0 && errno == EACCES && fchmodat(at, name, 0700, 0) == 0)
+    if (fd < 0 && errno == EACCES) {
+        set_mode(at, name, 0700);
         fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    }
     return fd;
 }
 
@@ -490,7 +506,7 @@ static int wipe_in_sub(void *ctx, const char *name)
         return 0;
     }
     /* Moving a directory rewrites its "..", which needs write permission on it. */
-    (void)fchmodat(w->sub, name, 0700, 0);
+    set_mode(w->sub, name, 0700);
     for (;;) {
         with_number(to, "d", w->serial++);
         if (syscall(SYS_renameat2, w->sub, name, w->top, to, RENAME_EXCLUSIVE) == 0)

@@ -26,7 +26,6 @@ struct ram {
     bool noswap;   /* own: the kernel takes noswap */
     uint64_t size; /* own: bytes of the next tree's tmpfs */
     char why[WIRE_WHY_MAX]; /* why it is given, where own was possible or asked for; "" else */
-    uint32_t stale;
     int made;        /* own: the tmpfs that is being filled, -1 */
     ino_t tree;      /* the published tree, 0 without one */
     dev_t tree_dev;
@@ -45,8 +44,15 @@ struct ram {
 void ram_open(struct ram *r, const char *path, uid_t owner, gid_t group, enum ram_backend wish);
 
 /* At start: clear text that is there is not ours to serve, save or delete. It is moved aside as
- * .stale-N with mode 0. What a killed unlock or a finished lock left behind is removed. */
+ * .stale-N with mode 0. */
 void ram_set_aside(struct ram *r);
+
+/* Removes what a killed unlock or a finished lock left behind. With `own`, a mount that a lock could
+ * not take away because somebody held it is taken away once he has let go. */
+void ram_sweep(struct ram *r);
+
+/* How many trees are kept aside. */
+uint32_t ram_stale(const struct ram *r);
 
 /* A new empty tree that nobody is shown, 0700, the owner's. Anything in the place of the vault is
  * set aside first. Returns a descriptor of its top, the caller's to close. */
@@ -72,8 +78,5 @@ void ram_discard_tree(struct ram *r);
  * 0: all is gone, -1: something can't be deleted or unmounted (errno; EBUSY: somebody holds the
  * mount, which is empty then). */
 int ram_wipe_some(struct ram *r, int budget);
-
-/* own: unmounts what a lock had to put off because somebody held it, where he has let go. */
-void ram_sweep(struct ram *r);
 
 #endif

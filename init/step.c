@@ -18,6 +18,19 @@ static uint32_t finish(struct supervisor *s)
     return ACT_EXIT;
 }
 
+/* The total is over and a save is not. */
+static uint32_t give_up(struct supervisor *s)
+{
+    s->unsaved = true;
+    return ACT_CANCEL_JOB | finish(s);
+}
+
+/* When the others are told although the first save still runs: a quarter of the total is theirs. */
+static int64_t first_save_end(const struct supervisor *s)
+{
+    return s->end_at_ms - s->stop_timeout_ms / 4;
+}
+
 /* Everybody who could write is gone, or out of reach. */
 static uint32_t last_save(struct supervisor *s)
 {
@@ -107,7 +120,8 @@ static uint32_t on_stop(struct supervisor *s, int64_t now_ms)
         if (s->kill_at_ms == INT64_MAX) /* the main command's own time: it is told again */
             return ACT_TERM;
         s->hurry = true;
-        return start_kill(s, now_ms);
+        s->kill_at_ms = now_ms;
+        return s->vault == VAULT_SAVING ? 0 : start_kill(s, now_ms);
     default:
         return 0;
     }
@@ -124,28 +138,34 @@ static uint32_t on_main_ended(struct supervisor *s, int status, int64_t now_ms)
     return 0;
 }
 
-static uint32_t on_all_gone(struct supervisor *s)
+static uint32_t on_all_gone(struct supervisor *s, bool alone)
 {
-    return s->phase == PHASE_WAIT || s->phase == PHASE_KILL ? last_save(s) : 0;
+    if (s->phase != PHASE_WAIT && s->phase != PHASE_KILL)
+        return 0;
+    /* Nobody was there before the first save, during it, or after it: it was the last one. */
+    if (s->alone && alone && s->vault == VAULT_OPEN && !s->unsaved && s->first_save_began) {
+        s->phase = PHASE_WIPE;
+        s->vault = VAULT_LOCKING;
+        return ACT_FORGET_KEY | ACT_START_WIPE;
+    }
+    return last_save(s);
 }
 
 static uint32_t on_timer(struct supervisor *s, int64_t now_ms)
 {
     switch (s->phase) {
     case PHASE_FIRST_SAVE:
-        /* It may have nearly all of the total: what it has written so far can't be bought back. */
-        if (now_ms < s->end_at_ms - s->stop_timeout_ms / 4)
-            return 0;
-        return start_wait(s, now_ms);
+        /* The others are told now, so that they can end beside it. The save itself may have all of
+         * the total: what it has written so far can't be bought back. */
+        return now_ms < first_save_end(s) ? 0 : start_wait(s, now_ms);
     case PHASE_WAIT:
+        if (s->vault == VAULT_SAVING)
+            return now_ms < s->end_at_ms ? 0 : give_up(s);
         return now_ms < s->kill_at_ms ? 0 : start_kill(s, now_ms);
     case PHASE_KILL:
         return now_ms < s->kill_at_ms ? 0 : last_save(s);
     case PHASE_LAST_SAVE:
-        if (now_ms < s->end_at_ms)
-            return 0;
-        s->unsaved = true;
-        return ACT_CANCEL_JOB | finish(s);
+        return now_ms < s->end_at_ms ? 0 : give_up(s);
     case PHASE_WIPE:
         return now_ms < s->end_at_ms ? 0 : finish(s);
     default:
@@ -246,7 +266,8 @@ static uint32_t save_ended(struct supervisor *s, bool ok, int64_t now_ms)
     switch (s->phase) {
     case PHASE_FIRST_SAVE:
         return act | start_wait(s, now_ms);
-    case PHASE_WAIT: /* a first save that outlived its time */
+    case PHASE_WAIT: /* a first save that took so long that the others were told beside it */
+        return act | (now_ms >= s->kill_at_ms ? start_kill(s, now_ms) : 0);
     case PHASE_KILL:
         return act;
     case PHASE_LAST_SAVE:
@@ -254,7 +275,7 @@ static uint32_t save_ended(struct supervisor *s, bool ok, int64_t now_ms)
             s->phase = PHASE_WIPE;
             return act;
         }
-        if (!ok) /* the tree stays: where RAM outlives the container, it is the only copy */
+        if (s->unsaved) /* the tree stays: where RAM outlives the container, it is the only copy */
             return act | finish(s);
         s->phase = PHASE_WIPE;
         s->vault = VAULT_LOCKING;
@@ -315,9 +336,14 @@ static uint32_t on_wiped(struct supervisor *s)
 uint32_t step(struct supervisor *s, const struct event *ev, int64_t now_ms)
 {
     switch (ev->type) {
-    case EVENT_STOP: return on_stop(s, now_ms);
+    case EVENT_STOP:
+        if (s->phase == PHASE_RUN) {
+            s->alone = ev->alone;
+            s->first_save_began = s->vault == VAULT_OPEN; /* and not before somebody may have written */
+        }
+        return on_stop(s, now_ms);
     case EVENT_MAIN_ENDED: return on_main_ended(s, ev->status, now_ms);
-    case EVENT_ALL_GONE: return on_all_gone(s);
+    case EVENT_ALL_GONE: return on_all_gone(s, ev->alone);
     case EVENT_UNLOCK: return on_unlock(s, false);
     case EVENT_CREATE: return on_unlock(s, true);
     case EVENT_SAVE: return on_save(s);
@@ -339,8 +365,8 @@ uint32_t step(struct supervisor *s, const struct event *ev, int64_t now_ms)
 int64_t step_deadline(const struct supervisor *s)
 {
     switch (s->phase) {
-    case PHASE_FIRST_SAVE: return s->end_at_ms - s->stop_timeout_ms / 4;
-    case PHASE_WAIT:
+    case PHASE_FIRST_SAVE: return first_save_end(s);
+    case PHASE_WAIT: return s->vault == VAULT_SAVING ? s->end_at_ms : s->kill_at_ms;
     case PHASE_KILL: return s->kill_at_ms;
     case PHASE_LAST_SAVE:
     case PHASE_WIPE: return s->end_at_ms;

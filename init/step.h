@@ -37,6 +37,8 @@ struct supervisor {
     bool lock_again;   /* the same, for a lock */
     bool unsaved;      /* the last save failed or left something out */
     bool was_open;     /* the stop began with an open vault: it has a total */
+    bool alone;        /* nobody was there when the stop began, see EVENT_STOP */
+    bool first_save_began; /* with the stop: one that was under way does not count for that */
     uint32_t saves_started;
     uint32_t retries;  /* of the running save, in a row */
 
@@ -46,9 +48,10 @@ struct supervisor {
 };
 
 enum event_type {
-    EVENT_STOP,         /* a stop signal, or the main command ended (ended by itself) */
+    EVENT_STOP,         /* a stop signal; alone: there is no other process */
     EVENT_MAIN_ENDED,   /* status */
-    EVENT_ALL_GONE,     /* no other process is left */
+    EVENT_ALL_GONE,     /* no other process is left; alone: and none was started since EVENT_STOP but
+                           the workers of the first save */
     EVENT_UNLOCK,
     EVENT_CREATE,
     EVENT_SAVE,
@@ -66,6 +69,7 @@ struct event {
     int status;
     uint32_t left_out;
     bool may_retry;
+    bool alone;
 };
 
 /* Actions, performed in the order of their bits. */

@@ -132,8 +132,23 @@ void wire_error_set(struct wire_error *e, int code, const char *word, const char
     copy(e->text, sizeof e->text, text ? text : "");
 }
 
+/* A name inside the vault may hold what a terminal obeys: control bytes, and U+0080 to U+009F. */
+static void tame(char *text)
+{
+    for (; *text; text++) {
+        unsigned char c = (unsigned char)*text;
+
+        if (c < 32 || c == 127)
+            *text = '?';
+        else if (c == 0xc2 && (unsigned char)text[1] >= 0x80 && (unsigned char)text[1] < 0xa0)
+            text[0] = text[1] = '?';
+    }
+}
+
 void wire_error_close(struct wire_error *e)
 {
     e->word[sizeof e->word - 1] = '\0';
     e->text[sizeof e->text - 1] = '\0';
+    tame(e->word);
+    tame(e->text);
 }

@@ -30,7 +30,7 @@ ssize_t wire_recv(int fd, const struct message *m, int *passed, int flags);
 /* Fills in all three; text may be NULL. Longer words and texts are cut. */
 void wire_error_set(struct wire_error *e, int code, const char *word, const char *text);
 
-/* Every text inside is zero-terminated from here on, whatever the other side sent. */
+/* Every text inside is zero-terminated and fit for a terminal from here on, whatever was sent. */
 void wire_error_close(struct wire_error *e);
 
 #endif

@@ -386,18 +386,20 @@ void workers_on_timer(struct workers *ws, int64_t now_ms)
 
 /* --- ending --- */
 
-/* Of two that failed, the one that did not fail because of the other. */
+/* Of two that failed, the one that did not fail because of the other. The one with the key knows
+ * best, unless it says itself that it was its partner: whatever the unpacker makes of half a stream,
+ * the opener's end was the cause. */
 static const struct wire_error *cause(const struct workers *ws)
 {
-    const struct wire_error *first = &ws->w[0].error, *second = &ws->w[1].error;
+    const struct wire_error *keyed = &ws->w[ws->run == RUN_SAVE ? 1 : 0].error;
+    const struct wire_error *other = &ws->w[ws->run == RUN_SAVE ? 0 : 1].error;
 
-    if (ws->n < 2 || second->word[0] == '\0')
-        return first;
-    if (first->word[0] == '\0')
-        return second;
-    if (ws->run == RUN_SAVE) /* the sealer was told to abort, or the packer lost its reader */
-        return strcmp(second->word, "aborted") == 0 ? first : second;
-    return strcmp(first->word, "worker-died") == 0 ? second : first;
+    if (ws->n < 2 || other->word[0] == '\0')
+        return keyed;
+    if (keyed->word[0] == '\0' || strcmp(keyed->word, "aborted") == 0 ||
+        strcmp(keyed->word, "partner-ended") == 0)
+        return other;
+    return keyed;
 }
 
 enum run_state workers_state(const struct workers *ws, struct wire_error *e, bool *may_retry)

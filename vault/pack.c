@@ -62,7 +62,7 @@ static int archive_failed(struct packer *p)
     int code = archive_errno(p->a);
 
     if (code == EPIPE)
-        return err_set(p->e, ERR_INTERNAL, "worker-died", "the sealer ended early");
+        return err_set(p->e, ERR_INTERNAL, "partner-ended", "the sealer ended early");
     return err_set(p->e, ERR_IO, "io", "pack: %s", archive_error_string(p->a));
 }
 

@@ -296,7 +296,7 @@ int seal_open_stream(const struct secret *key, const struct header *h, const uin
         digest_add(&d, plain, (size_t)got);
         if (to >= 0 && io_write(to, plain, (size_t)got) < 0) {
             if (errno == EPIPE)
-                err_set(e, ERR_INTERNAL, "worker-died", "the unpacker ended early");
+                err_set(e, ERR_INTERNAL, "partner-ended", "the unpacker ended early");
             else
                 err_sys(e, "hand the vault to the unpacker");
             goto out;
