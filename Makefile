@@ -42,7 +42,7 @@ CLI_LINK = -static-pie $(LINK) -Wl,--build-id=none
 LIBS = -larchive -lzstd -lsodium -lseccomp
 
 INIT = main pod step control worker ram mount caps key child procs owner options signals wire log dir
-VAULT = base/err base/io base/secret header kdf seal entry pack store memory sandbox
+VAULT = base/err base/io base/secret header kdf seal entry pack store memory swap sandbox
 CLI = main command client prompt passphrase open unlock lock save status shell worker work_open \
       work_seal work_pack
 SHARED = wire

@@ -97,6 +97,16 @@ uint64_t memory_left(void)
     return left;
 }
 
+int memory_swap_denied(void)
+{
+    uint64_t both;
+
+    if (number("/sys/fs/cgroup/memory.swap.max") == 0)
+        return 1;
+    both = number("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes");
+    return both != MEMORY_NO_LIMIT && both <= number("/sys/fs/cgroup/memory/memory.limit_in_bytes");
+}
+
 int memory_reserve(uint64_t bytes)
 {
     int fd = memfd_create("tazpod-reserve", MFD_CLOEXEC);

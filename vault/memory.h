@@ -15,6 +15,10 @@ uint64_t memory_limit(void);
 /* Limit less what is in use, page cache that can be dropped not counted. */
 uint64_t memory_left(void);
 
+/* The container may use no swap: memory.swap.max is 0, or in version 1 the limit for memory and swap
+ * together is the one for memory. */
+int memory_swap_denied(void);
+
 /* Takes that many bytes of the container's memory as a memfd and returns its descriptor, -1 with
  * errno. They are given back when the last descriptor is closed. */
 int memory_reserve(uint64_t bytes);
