@@ -20,6 +20,8 @@ void open_say(const struct wire_status *s)
         say("%" PRIu32 " tree%s of clear text from an earlier run %s kept aside in %s/.stale-*, and not part "
             "of this vault",
             s->stale, s->stale == 1 ? "" : "s", s->stale == 1 ? "is" : "are", run_dir());
+    if (s->swap == SWAP_SWAPPABLE)
+        say("this RAM is swappable: clear text may reach a swap device (see swap in tazpod(1))");
     say("the vault is open: %" PRIu64 " file%s in %s, generation %" PRIu64, s->files,
         s->files == 1 ? "" : "s", s->secrets, s->generation);
 }

@@ -7,6 +7,9 @@
 
 static const char *const STATES[] = {"absent", "locked", "opening", "open", "saving", "locking", "stopping"};
 
+static const char *const SWAPS[] = {"unknown", "noswap", "no: the machine has none", "no: the container may use none",
+                                    "swappable: clear text may reach a swap device"};
+
 static void print_time(int64_t at)
 {
     time_t t = (time_t)at;
@@ -35,6 +38,8 @@ int cli_status(int argc, char **argv)
     (void)printf("secrets     %s\n", s->secrets);
     (void)printf("ram         %s%s%s\n", s->ram == RAM_GIVEN ? "given" : s->ram == RAM_OWN ? "own" : "none",
                  s->why[0] ? ": " : "", s->why);
+    if (s->swap)
+        (void)printf("swap        %s\n", s->swap <= SWAP_SWAPPABLE ? SWAPS[s->swap] : "unknown");
     if (s->generation) {
         (void)printf("generation  %" PRIu64 "\n", s->generation);
         print_time(s->saved_at);

@@ -10,6 +10,7 @@
 #include "../vault/base/err.h"
 #include "../vault/base/secret.h"
 #include "../vault/store.h"
+#include "../vault/swap.h"
 
 enum { WORK_IN = 0, WORK_OUT = 1, WORK_CHANNEL = 3, WORK_TREE = 4 };
 
@@ -21,9 +22,13 @@ struct work {
     int reserve;        /* to be sent along, -1 */
     struct store *store; /* opener, sealer */
     uint64_t room;      /* packer: bytes its file system has, unpacker: bytes free; UINT64_MAX unlimited */
+    enum swap swap;     /* unpacker, creator: of the tree, before the filter */
     uint64_t memory_left;  /* opener: bytes, before the filter */
     uint64_t memory_limit;
 };
+
+/* Fills in the result's swap; refuses a tree that may be swapped out where that is required. */
+int work_check_swap(struct work *w, struct err *e);
 
 int work_open(struct work *w, struct err *e);
 int work_create(struct work *w, struct err *e);

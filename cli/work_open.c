@@ -132,7 +132,7 @@ int work_create(struct work *w, struct err *e)
     struct secret passphrase = {0};
     int rc = -1, there = store_exists(w->store, e);
 
-    if (there < 0)
+    if (there < 0 || work_check_swap(w, e) < 0)
         return -1;
     if (there)
         return err_set(e, ERR_CANT_CREATE, "exists", "a vault is there already: open it with tazpod unlock");

@@ -44,6 +44,20 @@ int work_reserve(void)
     return memory_reserve(want);
 }
 
+_Static_assert((int)SWAP_IS_NOSWAP == (int)SWAP_NOSWAP && (int)SWAP_IS_NONE == (int)SWAP_NONE &&
+                   (int)SWAP_IS_DENIED == (int)SWAP_DENIED && (int)SWAP_IS_POSSIBLE == (int)SWAP_SWAPPABLE,
+               "the vault's words for swap are the protocol's");
+
+int work_check_swap(struct work *w, struct err *e)
+{
+    w->result->swap = w->job->flags & JOB_OWN_NOSWAP ? SWAP_NOSWAP : (uint32_t)w->swap;
+    if (w->result->swap == SWAP_SWAPPABLE && (w->job->flags & JOB_REQUIRE_NOSWAP))
+        return err_set(e, EX_TP_UNAVAILABLE, "swappable",
+                       "this RAM may be swapped out in the clear, and noswap is required: use a noswap "
+                       "volume, --cap-add SYS_ADMIN, or docker run -m X --memory-swap X");
+    return 0;
+}
+
 /* The vault's directory is opened before the filter, the tree came as a descriptor; afterwards there
  * is only what is inside them. */
 static int open_place(struct work *w, const struct kind *k, const char *place, struct err *e)
@@ -51,6 +65,8 @@ static int open_place(struct work *w, const struct kind *k, const char *place, s
     static struct store store;
     struct statfs fs;
 
+    if (k->kind == JOB_CREATE || k->kind == JOB_UNPACK)
+        w->swap = swap_look(WORK_TREE);
     if (k->kind == JOB_OPEN || k->kind == JOB_CREATE || k->kind == JOB_SEAL) {
         w->store = &store;
         w->memory_left = memory_left();

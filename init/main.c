@@ -30,6 +30,7 @@ static const char HELP[] =
     "  --vault FILE|none     the vault file (TAZPOD_VAULT; /workspace/.tazpod/vault.tpv)\n"
     "  --run-dir DIR         its place in RAM (TAZPOD_RUN_DIR; /run/tazpod)\n"
     "  --backend own|given|auto  a tmpfs of its own, or what is mounted there (TAZPOD_BACKEND; auto)\n"
+    "  --require-noswap yes|no  refuse RAM that may be swapped out (TAZPOD_REQUIRE_NOSWAP; no)\n"
     "  --owner UID           whose it is, where this runs as root (TAZPOD_OWNER)\n"
     "  --program FILE        the program tazpod (TAZPOD_PROGRAM; beside this one)\n"
     "  --stop-timeout T      for a stop with an open vault (TAZPOD_STOP_TIMEOUT; 8s)\n"

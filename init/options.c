@@ -44,6 +44,14 @@ static int backend(const char *text, enum ram_backend *b)
     return 0;
 }
 
+/* Once said, it stays: a later source can't unset it. */
+static int require(const char *text, bool *flag)
+{
+    if (strcmp(text, "yes") == 0)
+        *flag = true;
+    return strcmp(text, "yes") == 0 || strcmp(text, "no") == 0 ? 0 : -1;
+}
+
 static int set(struct options *o, const char *name, const char *value)
 {
     if (strcmp(name, "vault") == 0)
@@ -52,6 +60,8 @@ static int set(struct options *o, const char *name, const char *value)
         o->run_dir = value, o->run_dir_named = true;
     else if (strcmp(name, "backend") == 0)
         return backend(value, &o->backend);
+    else if (strcmp(name, "require-noswap") == 0)
+        return require(value, &o->require_noswap);
     else if (strcmp(name, "program") == 0)
         o->program = value;
     else if (strcmp(name, "owner") == 0)
@@ -71,6 +81,7 @@ static const struct {
     {"TAZPOD_VAULT", "vault"},
     {"TAZPOD_RUN_DIR", "run-dir"},
     {"TAZPOD_BACKEND", "backend"},
+    {"TAZPOD_REQUIRE_NOSWAP", "require-noswap"},
     {"TAZPOD_PROGRAM", "program"},
     {"TAZPOD_OWNER", "owner"},
     {"TAZPOD_STOP_TIMEOUT", "stop-timeout"},

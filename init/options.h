@@ -16,6 +16,7 @@ struct options {
     const char *run_dir; /* never NULL */
     bool run_dir_named;
     enum ram_backend backend;
+    bool require_noswap; /* refuse to open a vault in RAM that may be swapped out */
     const char *program; /* NULL: look in the usual places */
     int64_t owner;       /* -1: not named */
     int64_t stop_timeout_ms;

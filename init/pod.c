@@ -203,6 +203,7 @@ static struct wire_status status_now(const struct pod *p)
     s.stale = ram_stale(&p->ram);
     s.skipped = f->skipped;
     s.left_out = f->left_out;
+    s.swap = f->swap;
     s.generation = f->generation;
     s.saved_at = f->saved_at;
     s.files = f->files;
@@ -296,7 +297,9 @@ static void start_open(struct pod *p, struct asker *a)
         return;
     }
     a->passphrase = -1;
-    rc = r->type == REQ_CREATE ? workers_create(&p->workers, passphrase, r->kdf_ops, r->kdf_mem_kib, now)
+    p->workers.tree_flags = (p->ram.own && p->ram.noswap ? JOB_OWN_NOSWAP : 0) |
+                            (p->options.require_noswap ? JOB_REQUIRE_NOSWAP : 0);
+    rc = r->type == REQ_CREATE ? workers_create(&p->workers, tree, passphrase, r->kdf_ops, r->kdf_mem_kib, now)
                                : workers_unlock(&p->workers, tree, passphrase, now);
     close(tree);
     if (rc < 0)
@@ -530,6 +533,8 @@ static void log_run(const struct pod *p, enum run_type run, bool ok)
         line_number(&l, "bytes", (int64_t)f->bytes);
         if (run == RUN_SAVE && (f->flags & STATUS_UNCHANGED))
             line_text(&l, "unchanged", "yes");
+        if (run != RUN_SAVE)
+            line_text(&l, "swap", f->swap == SWAP_SWAPPABLE ? "swappable" : "no");
         if (f->skipped)
             line_number(&l, "skipped", f->skipped);
         if (f->left_out)

@@ -68,6 +68,15 @@ enum ram_kind {
     RAM_OWN,   /* a tmpfs of tazpod-init's own */
 };
 
+/* May the clear text reach a swap device? */
+enum swap_kind {
+    SWAP_UNKNOWN = 0, /* never opened */
+    SWAP_NOSWAP,      /* the mount says noswap, or it is ramfs */
+    SWAP_NONE,        /* the machine has no swap */
+    SWAP_DENIED,      /* the container may use none */
+    SWAP_SWAPPABLE,
+};
+
 /* --- control socket --- */
 enum request_type {
     REQ_STATUS = 1,
@@ -100,6 +109,8 @@ struct wire_status {
     uint32_t stale;    /* number of .stale-N trees kept aside */
     uint32_t skipped;  /* last save: sockets, FIFOs, devices, links that leave the tree */
     uint32_t left_out; /* last save: entries a vault can't hold; they count as unsaved */
+    uint32_t swap;     /* enum swap_kind, as of the last unlock */
+    uint32_t reserved; /* 0 */
     uint64_t generation; /* of the file; 0 before the first unlock */
     int64_t saved_at;    /* unix seconds, 0 unknown */
     uint64_t files;      /* of the last save or unlock */
@@ -134,7 +145,9 @@ struct ready {
     uint32_t kind;
 };
 
-#define JOB_MUST_NOT_EXIST 1u /* sealer: a vault file in place is an error, not a conflict */
+#define JOB_MUST_NOT_EXIST 1u  /* sealer: a vault file in place is an error, not a conflict */
+#define JOB_OWN_NOSWAP 2u      /* unpacker, creator: the tree is a mount of PID 1's own, with noswap */
+#define JOB_REQUIRE_NOSWAP 4u  /* the same: a tree that may be swapped out is refused */
 
 struct job {
     uint32_t magic;
@@ -155,7 +168,7 @@ struct result {
     uint32_t header_len;
     uint32_t skipped;
     uint32_t left_out;
-    uint32_t reserved;
+    uint32_t swap; /* unpacker, creator: enum swap_kind */
     uint64_t generation;
     int64_t saved_at;
     uint64_t files;
@@ -168,7 +181,7 @@ struct result {
 
 _Static_assert(sizeof(struct wire_error) == 324, "wire_error");
 _Static_assert(sizeof(struct request) == 32, "request");
-_Static_assert(sizeof(struct wire_status) == 64 + 2 * WIRE_PATH_MAX + WIRE_WHY_MAX + 324 + 4, "status");
+_Static_assert(sizeof(struct wire_status) == 72 + 2 * WIRE_PATH_MAX + WIRE_WHY_MAX + 324 + 4, "status");
 _Static_assert(sizeof(struct reply) == 8 + 324 + 4 + sizeof(struct wire_status), "reply");
 _Static_assert(sizeof(struct job) == 24 + WIRE_HEADER_MAX + WIRE_DIGEST_SIZE, "job");
 _Static_assert(sizeof(struct result) == 352 + 32 + WIRE_HEADER_MAX + WIRE_DIGEST_SIZE, "result");

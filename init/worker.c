@@ -44,8 +44,8 @@ static void become(const struct workers *ws, const struct plan *p)
 
     if (p->tree >= 0 && (tree < 0 || dup2(tree, TREE) < 0))
         _exit(126);
-    if (p->tree >= 0)
-        argv[2] = (char *)""; /* who has the tree is not told where the vault is */
+    if (p->kind == JOB_PACK || p->kind == JOB_UNPACK)
+        argv[2] = (char *)""; /* who reads archives is not told where the vault is */
     if (in < 0 || out < 0 || channel < 0 || program < 0 || dup2(in, STDIN_FILENO) < 0 ||
         dup2(out, STDOUT_FILENO) < 0 || dup2(channel, CHANNEL) < 0)
         _exit(126);
@@ -153,14 +153,14 @@ int workers_unlock(struct workers *ws, int tree, int passphrase, int64_t now_ms)
     return start(ws, RUN_UNLOCK, (struct plan){.kind = JOB_OPEN, .tree = -1}, &unpacker, now_ms);
 }
 
-int workers_create(struct workers *ws, int passphrase, uint32_t kdf_ops, uint32_t kdf_mem_kib,
+int workers_create(struct workers *ws, int tree, int passphrase, uint32_t kdf_ops, uint32_t kdf_mem_kib,
                    int64_t now_ms)
 {
     memset(&ws->job, 0, sizeof ws->job);
     ws->job.kdf_ops = kdf_ops;
     ws->job.kdf_mem_kib = kdf_mem_kib;
     ws->passphrase = passphrase;
-    return start(ws, RUN_CREATE, (struct plan){.kind = JOB_CREATE, .tree = -1}, NULL, now_ms);
+    return start(ws, RUN_CREATE, (struct plan){.kind = JOB_CREATE, .tree = tree}, NULL, now_ms);
 }
 
 int workers_save(struct workers *ws, int tree, bool must_not_exist, int64_t now_ms)
@@ -192,8 +192,14 @@ static void send_job(struct workers *ws, struct worker *w, struct key *key)
     ws->job.header_len = 0;
     switch (w->kind) {
     case JOB_OPEN:
+        pass = ws->passphrase;
+        break;
     case JOB_CREATE:
         pass = ws->passphrase;
+        ws->job.flags = ws->tree_flags;
+        break;
+    case JOB_UNPACK:
+        ws->job.flags = ws->tree_flags;
         break;
     case JOB_SEAL:
         ws->job.flags = ws->must_not_exist ? JOB_MUST_NOT_EXIST : 0;
@@ -256,8 +262,12 @@ static void take_result(struct workers *ws, struct worker *w, const struct resul
         f->generation = r->generation;
         f->saved_at = r->saved_at;
         f->flags = r->flags;
+        if (w->kind == JOB_CREATE)
+            f->swap = r->swap;
         break;
     case JOB_UNPACK:
+        f->swap = r->swap;
+        /* fall through */
     case JOB_PACK:
         f->files = r->files;
         f->bytes = r->bytes;

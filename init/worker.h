@@ -30,6 +30,7 @@ struct facts {
     uint32_t skipped;
     uint32_t left_out;
     uint32_t flags;
+    uint32_t swap; /* enum swap_kind */
     char note[WIRE_TEXT_MAX]; /* the packer's: the first entry left out */
 };
 
@@ -57,6 +58,7 @@ struct workers {
     int reserve;    /* memory kept for the last save, -1; survives the run */
     struct job job;
     bool must_not_exist;
+    uint32_t tree_flags; /* JOB_OWN_NOSWAP, JOB_REQUIRE_NOSWAP: set by the caller before a run */
     bool packed;    /* the packer has ended, and how */
     bool packed_well;
     bool oom;       /* a worker of this run was killed */
@@ -67,7 +69,7 @@ struct workers {
 /* tree: descriptor of the directory to fill, which stays the caller's. Takes over passphrase. key must
  * have a page. */
 int workers_unlock(struct workers *ws, int tree, int passphrase, int64_t now_ms);
-int workers_create(struct workers *ws, int passphrase, uint32_t kdf_ops, uint32_t kdf_mem_kib,
+int workers_create(struct workers *ws, int tree, int passphrase, uint32_t kdf_ops, uint32_t kdf_mem_kib,
                    int64_t now_ms);
 /* tree: descriptor of the directory to save, the caller's. must_not_exist: of a new vault. */
 int workers_save(struct workers *ws, int tree, bool must_not_exist, int64_t now_ms);

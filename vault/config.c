@@ -62,12 +62,12 @@ struct reading {
     struct config_record record;
     struct err *e;
     enum config_origin origin;  /* of the source being read */
-    unsigned line;              /* of the file being read, the last one handed out; 0 in no file */
+    unsigned line;              /* of the file being read: the last one handed out */
     bool is_broken;             /* *e says why, and nothing more is read */
     const char *text;           /* what is left of the file */
     size_t left;
     unsigned first[CONFIG_KEYS]; /* line of each key in this file, 0 if it has not come yet */
-    unsigned at[CONFIG_KEYS];    /* line where the value in force stands, 0 if in no file */
+    unsigned at[CONFIG_KEYS];    /* line of the value in force, if that is from a file */
 };
 
 /* --- words for people --- */
@@ -397,9 +397,9 @@ static const char *fault(const char *line, size_t len, size_t room)
 
 _Static_assert(CONFIG_LINE_MAX == 190 && CONFIG_FILE_MAX == 65536, "the numbers in messages");
 
-/* inih's way to a line, as fgets. What depends on how inih was built is settled here: it never sees a
- * line that it would cut, a byte order mark, or blanks at a line's start, which would make it the
- * continuation of the line before. After an error there are no more lines. */
+/* inih's way to a line, as fgets. It never sees what it treats one way or another depending on how it
+ * was built: a line that it would cut, a byte order mark, blanks at a line's start, which would make
+ * it the continuation of the line before. After an error there are no more lines. */
 static char *next_line(char *to, int size, void *stream)
 {
     struct reading *r = stream;
@@ -466,7 +466,6 @@ static int parse_file(struct reading *r, enum config_origin origin, const struct
         r->line = (unsigned)bad;
         return bad_line(r, "neither [section] nor key = value");
     }
-    r->line = 0;
     return r->is_broken ? -1 : 0;
 }
 

@@ -70,13 +70,13 @@ static int machine_has_swap(void)
     return lines > 1;
 }
 
-enum swap swap_look(int fd, int noswap)
+enum swap swap_look(int fd)
 {
     struct statfs fs;
 
-    if (noswap || (fstatfs(fd, &fs) == 0 && (unsigned long)fs.f_type == RAMFS) || mount_has_noswap(fd))
-        return SWAP_NOSWAP;
+    if ((fstatfs(fd, &fs) == 0 && (unsigned long)fs.f_type == RAMFS) || mount_has_noswap(fd))
+        return SWAP_IS_NOSWAP;
     if (!machine_has_swap())
-        return SWAP_NONE;
-    return memory_swap_denied() ? SWAP_DENIED : SWAP_POSSIBLE;
+        return SWAP_IS_NONE;
+    return memory_swap_denied() ? SWAP_IS_DENIED : SWAP_IS_POSSIBLE;
 }

@@ -7,14 +7,13 @@
 #define VAULT_SWAP_H
 
 enum swap {
-    SWAP_NOSWAP,   /* the mount says so, or it is ramfs */
-    SWAP_NONE,     /* the machine has no swap */
-    SWAP_DENIED,   /* the container may use none (memory.swap.max 0, or its version 1 form) */
-    SWAP_POSSIBLE, /* none of these, or it can't be told */
+    SWAP_IS_NOSWAP = 1, /* the mount says so, or it is ramfs */
+    SWAP_IS_NONE,       /* the machine has no swap */
+    SWAP_IS_DENIED,     /* the container may use none (memory.swap.max 0, or its version 1 form) */
+    SWAP_IS_POSSIBLE,   /* none of these, or it can't be told */
 };
 
-/* fd: the directory. noswap: the caller made the mount itself and knows that it is (a mount that is
- * in no namespace yet is in no table). */
-enum swap swap_look(int fd, int noswap);
+/* fd: the directory. A mount that is in no namespace yet is in no table: who made it must know. */
+enum swap swap_look(int fd);
 
 #endif

@@ -310,6 +310,7 @@ static void a_broken_line_is_named_with_its_number(void **state)
         {"[ram]\nsize = 1M\n  2M\n", "line 3: neither [section] nor key = value"},
         {"[ram]\nsize = 1M\n  backend = x\n", "line 3: ram.backend can't be \"x\"; allowed: auto|own|given"},
         {"[ram] size = 1M\n", "line 1: something behind [section], which needs a line of its own"},
+        {"\xef\xbb\xbf[ram] x", "line 1: something behind [section], which needs a line of its own"},
         {" [ram]\rsize = 1M\r", "line 1: something behind [section], which needs a line of its own"},
         {"junk\n[ram]\nsize = 0\n", "line 1: neither [section] nor key = value"},
         {"[ram]\nsize = 0\njunk\n", "line 2: ram.size can't be \"0\"; allowed: 1M to 64G"},
@@ -664,10 +665,10 @@ static void every_key_of_the_table_is_well_formed(void **state)
 /* --- hostile files --- */
 
 static const char *const PIECES[] = {
-    "[ram]\n", "[kdf]\n", "[log]\n", "[stop]\n", "[worker]\n", "[", "]", "=", ":", ";", " ;", "#", "\n", "\r\n",
-    "size = 64M\n", "size = 2M\n", "time = 16\n", "memory = 1G\n", "names = yes\n", "timeout = 9s\n", "\r", " ",
-    "format = json\n", "backend = own\n", "require_noswap = yes\n", "\xef\xbb\xbf", "\xff", "\t", "99999999999G",
-    "                                                                                        ",
+    "[ram]\n", "[kdf]\n", "[log]\n", "[stop]\n", "[worker]\n", "[", "]", "=", ":", ";", " ;", "#", "\n",
+    "size = 64M\n", "size = 2M\n", "time = 16\n", "memory = 1G\n", "names = yes\n", "timeout = 9s\n", "\r",
+    "format = json\n", "backend = own\n", "require_noswap = yes\n", "\xef\xbb\xbf", "\xff", "\t", " ", "\r\n",
+    "99999999999G", "                                                                                        ",
     "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
 };
 
