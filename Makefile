@@ -43,7 +43,7 @@ LIBS = -larchive -lzstd -lsodium -lseccomp
 
 INIT = main pod step control worker ram mount caps key child procs owner options signals wire log dir
 VAULT = base/err base/io base/secret header kdf seal entry pack store memory swap sandbox
-CLI = main command client prompt passphrase open unlock lock save status shell worker work_open \
+CLI = main command client prompt passphrase open unlock lock save status shell verify health json worker work_open \
       work_seal work_pack
 SHARED = wire
 

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -36,7 +37,7 @@ static int trusted(int fd, uid_t dir_owner)
     return peer.uid == 0 || peer.pid == 1 || peer.uid == geteuid() || (geteuid() == 0 && peer.uid == dir_owner);
 }
 
-int client_connect(struct wire_error *e)
+int client_connect_within(const struct timeval *time, struct wire_error *e)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     struct stat sb;
@@ -47,6 +48,10 @@ int client_connect(struct wire_error *e)
     fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
     /* Through the descriptor: the path may be longer than a socket address holds. */
     (void)snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/control.sock", dir);
+    if (fd >= 0 && time) { /* for connect, which waits for a place in the queue, and for answers */
+        (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, time, sizeof *time);
+        (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, time, sizeof *time);
+    }
     if (fd < 0 || fstat(dir, &sb) < 0 ||
         connect(fd, (const struct sockaddr *)&address, sizeof address) < 0) {
         no_init(e, strerror(errno));
@@ -63,6 +68,11 @@ failed:
     if (fd >= 0)
         close(fd);
     return -1;
+}
+
+int client_connect(struct wire_error *e)
+{
+    return client_connect_within(NULL, e);
 }
 
 int client_ask(int fd, enum request_type type, uint32_t kdf_ops, uint32_t kdf_mem_kib, int pass,

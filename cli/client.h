@@ -11,6 +11,10 @@
  * Returns a descriptor, or -1 with *e (word no-init). */
 int client_connect(struct wire_error *e);
 
+/* The same, for a caller who can't wait: connecting and each later answer take at most so long. */
+struct timeval;
+int client_connect_within(const struct timeval *time, struct wire_error *e);
+
 /* Asks and waits for the answer. 0 with the reply filled in (its error may still be one), -1 with
  * *e when the conversation broke. pass: -1 or a descriptor. */
 int client_ask(int fd, enum request_type type, uint32_t kdf_ops, uint32_t kdf_mem_kib, int pass,

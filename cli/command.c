@@ -59,6 +59,22 @@ static int memory_size(const char *text, uint32_t *kib)
     return 0;
 }
 
+/* "500ms", "2s" or "2": milliseconds, up to an hour. */
+static int duration(const char *text, uint32_t *ms)
+{
+    unsigned long long v;
+    char *end;
+
+    if (number(text, &end, &v) < 0 || v > 3600000)
+        return -1;
+    if (strcmp(end, "") == 0 || strcmp(end, "s") == 0)
+        v *= 1000;
+    else if (strcmp(end, "ms") != 0)
+        return -1;
+    *ms = (uint32_t)v;
+    return v >= 1 && v <= 3600000 ? 0 : -1;
+}
+
 static int set_flag(struct flags *f, unsigned allowed, const char *name, const char *value)
 {
     unsigned long long v;
@@ -74,6 +90,8 @@ static int set_flag(struct flags *f, unsigned allowed, const char *name, const c
         f->passphrase_fd = (int)v;
         return 0;
     }
+    if ((allowed & FLAGS_TIMEOUT) && strcmp(name, "--timeout") == 0)
+        return duration(value, &f->timeout_ms);
     if ((allowed & FLAGS_CREATE) && strcmp(name, "--kdf-memory") == 0)
         return memory_size(value, &f->kdf_mem_kib);
     if ((allowed & FLAGS_CREATE) && strcmp(name, "--kdf-time") == 0) {
@@ -115,8 +133,16 @@ int flags_parse(int argc, char **argv, unsigned allowed, struct flags *f)
     for (int i = 1; i < argc; i++) {
         char name[32], *equals = strchr(argv[i], '=');
 
-        if ((allowed & FLAGS_CREATE) && strcmp(argv[i], "--create") == 0) {
-            f->create = true;
+        bool *alone = NULL; /* a flag without a value */
+
+        if ((allowed & FLAGS_CREATE) && strcmp(argv[i], "--create") == 0)
+            alone = &f->create;
+        if ((allowed & FLAGS_STATUS) && strcmp(argv[i], "--json") == 0)
+            alone = &f->json;
+        if ((allowed & FLAGS_STATUS) && strcmp(argv[i], "--check") == 0)
+            alone = &f->check;
+        if (alone) {
+            *alone = true;
             continue;
         }
         if (equals && (size_t)(equals - argv[i]) < sizeof name) {

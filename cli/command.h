@@ -16,12 +16,17 @@ struct flags {
     bool create;
     uint32_t kdf_ops;     /* 0: default */
     uint32_t kdf_mem_kib; /* 0: default */
+    uint32_t timeout_ms;  /* 0: default */
+    bool json;
+    bool check;
 };
 
 enum flag_set {
     FLAGS_NONE = 0,
     FLAGS_PASSPHRASE = 1, /* --passphrase-fd, --passphrase-file */
     FLAGS_CREATE = 2,     /* --create, --kdf-time, --kdf-memory */
+    FLAGS_TIMEOUT = 4,    /* --timeout */
+    FLAGS_STATUS = 8,     /* --json, --check */
 };
 
 /* Reads the flags that are allowed; nothing else may stand on the line. 0, or EX_TP_USAGE after a
@@ -42,6 +47,8 @@ int cli_lock(int argc, char **argv);
 int cli_save(int argc, char **argv);
 int cli_status(int argc, char **argv);
 int cli_shell(int argc, char **argv);
+int cli_verify(int argc, char **argv);
+int cli_health(int argc, char **argv);
 
 /* A worker of PID 1; argv as in docs/control-protocol.md. */
 int worker_main(int argc, char **argv);

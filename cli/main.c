@@ -26,7 +26,10 @@ static const struct command {
      "open the vault, or make a new one"},
     {"save", cli_save, "", "write what is in RAM to the vault file now"},
     {"lock", cli_lock, "", "save, then empty the RAM"},
-    {"status", cli_status, "", "what state the vault is in"},
+    {"status", cli_status, "[--json] [--check]", "what state the vault is in; --check: as exit status"},
+    {"verify", cli_verify, "FILE [--passphrase-file FILE | --passphrase-fd N]",
+     "is a vault file whole? Nothing is unpacked"},
+    {"health", cli_health, "[--timeout T]", "does process 1 answer? Locked is healthy"},
     {"version", cli_version, "", "the version of this program"},
     {"help", cli_help, "", "this text"},
 };

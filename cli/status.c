@@ -4,11 +4,24 @@
 
 #include "client.h"
 #include "command.h"
+#include "json.h"
 
 static const char *const STATES[] = {"absent", "locked", "opening", "open", "saving", "locking", "stopping"};
-
-static const char *const SWAPS[] = {"unknown", "noswap", "no: the machine has none", "no: the container may use none",
+static const char *const RAMS[] = {"none", "given", "own"};
+static const char *const SWAPS[] = {"unknown", "noswap", "no: the machine has none",
+                                    "no: the container may use none",
                                     "swappable: clear text may reach a swap device"};
+static const char *const SWAP_WORDS[] = {"unknown", "noswap", "none", "denied", "swappable"};
+enum {
+    N_STATES = sizeof STATES / sizeof *STATES,
+    N_RAMS = sizeof RAMS / sizeof *RAMS,
+    N_SWAPS = sizeof SWAPS / sizeof *SWAPS,
+};
+
+static const char *name_of(const char *const *names, uint32_t n, uint32_t i)
+{
+    return i < n ? names[i] : "unknown";
+}
 
 static void print_time(int64_t at)
 {
@@ -20,26 +33,14 @@ static void print_time(int64_t at)
         (void)printf("saved       %s\n", text);
 }
 
-int cli_status(int argc, char **argv)
+static void print_text(const struct wire_status *s)
 {
-    const struct wire_status *s;
-    struct reply r;
-    struct flags f;
-    int rc = flags_parse(argc, argv, FLAGS_NONE, &f);
-
-    if (rc != EX_TP_OK)
-        return rc;
-    client_request(REQ_STATUS, &r);
-    if (r.error.word[0])
-        return say_error("ask for the status", &r.error);
-    s = &r.status;
     (void)printf("vault       %s\n", s->vault);
-    (void)printf("state       %s\n", s->state < sizeof STATES / sizeof *STATES ? STATES[s->state] : "unknown");
+    (void)printf("state       %s\n", name_of(STATES, N_STATES, s->state));
     (void)printf("secrets     %s\n", s->secrets);
-    (void)printf("ram         %s%s%s\n", s->ram == RAM_GIVEN ? "given" : s->ram == RAM_OWN ? "own" : "none",
-                 s->why[0] ? ": " : "", s->why);
+    (void)printf("ram         %s%s%s\n", name_of(RAMS, N_RAMS, s->ram), s->why[0] ? ": " : "", s->why);
     if (s->swap)
-        (void)printf("swap        %s\n", s->swap <= SWAP_SWAPPABLE ? SWAPS[s->swap] : "unknown");
+        (void)printf("swap        %s\n", name_of(SWAPS, N_SWAPS, s->swap));
     if (s->generation) {
         (void)printf("generation  %" PRIu64 "\n", s->generation);
         print_time(s->saved_at);
@@ -54,5 +55,66 @@ int cli_status(int argc, char **argv)
         (void)printf("stale       %" PRIu32 " kept aside in %s/.stale-*\n", s->stale, run_dir());
     if (s->problem.word[0])
         (void)printf("problem     %s: %s\n", s->problem.word, s->problem.text);
-    return EX_TP_OK;
+}
+
+/* Keys and their meaning are fixed in tazpod(1); new ones may be added. */
+static void print_json(const struct wire_status *s)
+{
+    struct json j = {stdout, false};
+
+    json_open(&j, NULL);
+    json_number(&j, "version", 1);
+    json_text(&j, "state", name_of(STATES, N_STATES, s->state));
+    json_text(&j, "vault", s->vault);
+    json_text(&j, "secrets", s->secrets);
+    json_number(&j, "owner", s->owner_uid);
+    json_open(&j, "ram");
+    json_text(&j, "backend", name_of(RAMS, N_RAMS, s->ram));
+    json_text(&j, "why", s->why[0] ? s->why : NULL);
+    json_text(&j, "swap", name_of(SWAP_WORDS, N_SWAPS, s->swap));
+    json_close(&j);
+    json_number(&j, "generation", (int64_t)s->generation);
+    json_number(&j, "saved_at", s->saved_at);
+    json_number(&j, "files", (int64_t)s->files);
+    json_number(&j, "bytes", (int64_t)s->bytes);
+    json_number(&j, "skipped", s->skipped);
+    json_number(&j, "left_out", s->left_out);
+    json_number(&j, "stale", s->stale);
+    if (s->problem.word[0]) {
+        json_open(&j, "problem");
+        json_number(&j, "code", s->problem.code);
+        json_text(&j, "word", s->problem.word);
+        json_text(&j, "text", s->problem.text);
+        json_close(&j);
+    } else {
+        json_text(&j, "problem", NULL);
+    }
+    json_close(&j);
+    (void)putchar('\n');
+}
+
+/* For scripts: 0 open, 3 locked or on the way to either, 69 no vault can be used. */
+static int check(const struct wire_status *s)
+{
+    if (s->state == VAULT_OPEN || s->state == VAULT_SAVING)
+        return EX_TP_OK;
+    return s->state == VAULT_ABSENT || s->state == VAULT_STOPPING ? EX_TP_UNAVAILABLE : EX_TP_LOCKED;
+}
+
+int cli_status(int argc, char **argv)
+{
+    struct reply r;
+    struct flags f;
+    int rc = flags_parse(argc, argv, FLAGS_STATUS, &f);
+
+    if (rc != EX_TP_OK)
+        return rc;
+    client_request(REQ_STATUS, &r);
+    if (r.error.word[0])
+        return f.check && !f.json ? r.error.code : say_error("ask for the status", &r.error);
+    if (f.json)
+        print_json(&r.status);
+    else if (!f.check)
+        print_text(&r.status);
+    return f.check ? check(&r.status) : EX_TP_OK;
 }
