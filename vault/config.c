@@ -638,8 +638,10 @@ static void json_string(FILE *to, const char *text)
             (void)fprintf(to, "\\%c", c);
         else if (c < ' ' || c == 0x7f)
             (void)fprintf(to, "\\u%04x", c);
+        else if (c > 0x7f && !is_utf8)
+            (void)fputs("\\ufffd", to);
         else
-            (void)fputc(c > 0x7f && !is_utf8 ? '?' : c, to);
+            (void)fputc(c, to);
     }
     (void)fputc('"', to);
 }

@@ -7,7 +7,7 @@
  * Strings of the source stay the caller's and are used only during the call; config_print alone
  * looks at the paths again. Everything returns 0, or -1 with *e: code ERR_CONFIG, word "config", and
  * a text that names the source, line, key and allowed values. *out is written only when 0.
- * No allocation, no globals; workers and command line only, any thread, not for signal context.
+ * No allocation, no state of its own; workers and command line only, not for signal context.
  *
  * What is broken: a line that is neither section, comment nor key = value; a key that is unknown or
  * comes twice in one file; a value that is not allowed; a NUL byte; a line over CONFIG_LINE_MAX; more

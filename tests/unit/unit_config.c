@@ -548,7 +548,7 @@ static void values_are_printed_with_their_source(void **state)
         "\"origin\": \"default\"},\n"
         "    \"kdf.time\": {\"value\": 3, \"text\": \"3\", \"origin\": \"default\"},\n"
         "    \"log.format\": {\"value\": \"json\", \"text\": \"json\", \"origin\": \"system\", "
-        "\"from\": \"/w/?.ini\"},\n"
+        "\"from\": \"/w/\\ufffd.ini\"},\n"
         "    \"log.names\": {\"value\": false, \"text\": \"no\", \"origin\": \"default\"},\n"
         "    \"stop.timeout\": {\"value\": 1500, \"unit\": \"ms\", \"text\": \"1500ms\", "
         "\"origin\": \"flag\", \"from\": \"--stop-timeout\"},\n"
@@ -667,8 +667,9 @@ static void every_key_of_the_table_is_well_formed(void **state)
 static const char *const PIECES[] = {
     "[ram]\n", "[kdf]\n", "[log]\n", "[stop]\n", "[worker]\n", "[", "]", "=", ":", ";", " ;", "#", "\n",
     "size = 64M\n", "size = 2M\n", "time = 16\n", "memory = 1G\n", "names = yes\n", "timeout = 9s\n", "\r",
-    "format = json\n", "backend = own\n", "require_noswap = yes\n", "\xef\xbb\xbf", "\xff", "\t", " ", "\r\n",
-    "99999999999G", "                                                                                        ",
+    "format = json\n", "backend = own\n", "require_noswap = yes\n", "\xef\xbb\xbf", "\xff", "\t", "\r\n",
+    "99999999999G", " ",
+    "                                                                                        ",
     "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
 };
 
