@@ -39,12 +39,12 @@ INIT_LINK = -static -Wl,--gc-sections -Wl,-z,noexecstack -Wl,-z,norelro -Wl,--bu
 
 CLI_FLAGS = $(OURS) $(HARD) -fPIE
 CLI_LINK = -static-pie $(LINK) -Wl,--build-id=none
-LIBS = -larchive -lzstd -lsodium -lseccomp
+LIBS = -larchive -lzstd -lsodium -lseccomp -linih
 
 INIT = main pod step control worker ram mount caps key child procs owner options signals wire log dir
-VAULT = base/err base/io base/secret header kdf seal entry pack store memory swap sandbox
-CLI = main command client prompt passphrase open unlock lock save status shell verify health json worker work_open \
-      work_seal work_pack
+VAULT = base/err base/io base/secret header kdf seal entry pack store memory swap config sandbox
+CLI = main command client prompt passphrase open unlock lock save status shell verify health config json worker work_open \
+      work_seal work_pack work_config
 SHARED = wire
 
 INIT_OBJ = $(INIT:%=$(B)/init/%.o)

@@ -49,6 +49,7 @@ int cli_status(int argc, char **argv);
 int cli_shell(int argc, char **argv);
 int cli_verify(int argc, char **argv);
 int cli_health(int argc, char **argv);
+int cli_config(int argc, char **argv);
 
 /* A worker of PID 1; argv as in docs/control-protocol.md. */
 int worker_main(int argc, char **argv);

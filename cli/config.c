@@ -11,9 +11,6 @@
 #include "../vault/config.h"
 #include "command.h"
 
-/* The same default as tazpod-init's own, in init/options.h. */
-#define DEFAULT_VAULT "/workspace/.tazpod/vault.tpv"
-
 static int show(bool json)
 {
     const char *vault = getenv("TAZPOD_VAULT");

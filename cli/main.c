@@ -29,6 +29,7 @@ static const struct command {
     {"status", cli_status, "[--json] [--check]", "what state the vault is in; --check: as exit status"},
     {"verify", cli_verify, "FILE [--passphrase-file FILE | --passphrase-fd N]",
      "is a vault file whole? Nothing is unpacked"},
+    {"config", cli_config, "[--json | --sample]", "every setting and where it came from"},
     {"health", cli_health, "[--timeout T]", "does process 1 answer? Locked is healthy"},
     {"version", cli_version, "", "the version of this program"},
     {"help", cli_help, "", "this text"},

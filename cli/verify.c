@@ -4,6 +4,7 @@
  * process takes PID 1's part. The data key it returns is wiped unread. */
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <signal.h>
@@ -11,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -32,7 +34,13 @@ static void become_opener(int channel, const char *file)
     char *argv[] = {(char *)"tazpod-worker", (char *)"open", (char *)file, NULL};
     char *environment[] = {NULL};
     int null = open("/dev/null", O_RDWR);
+    struct stat sb;
 
+    /* The worker gives up root's rights over other people's files, so it becomes who the file is. */
+    if (geteuid() == 0 && stat(file, &sb) == 0 && sb.st_uid != 0 &&
+        (setgroups(0, NULL) < 0 || setresgid(sb.st_gid, sb.st_gid, sb.st_gid) < 0 ||
+         setresuid(sb.st_uid, sb.st_uid, sb.st_uid) < 0))
+        _exit(126);
     if (null < 0 || dup2(null, WORK_IN) < 0 || dup2(null, WORK_OUT) < 0 || dup2(channel, WORK_CHANNEL) < 0)
         _exit(126);
     (void)execve("/proc/self/exe", argv, environment);

@@ -36,6 +36,9 @@ int work_unpack(struct work *w, struct err *e);
 int work_pack(struct work *w, struct err *e);
 int work_seal(struct work *w, struct err *e);
 
+int work_config(struct work *w, struct err *e);
+int work_config_load(const char *vault, struct err *e);
+
 /* A part of the container's memory that is kept for the last save: as large as packer and sealer
  * need. -1 where memory is not limited, or too little is left to set any aside. */
 int work_reserve(void);

@@ -24,6 +24,7 @@ static const struct kind {
     {"unpack", JOB_UNPACK, SANDBOX_UNPACKER, work_unpack},
     {"pack", JOB_PACK, SANDBOX_PACKER, work_pack},
     {"seal", JOB_SEAL, SANDBOX_SEALER, work_seal},
+    {"config", JOB_CONFIG, SANDBOX_OPENER, work_config},
 };
 
 enum {
@@ -67,6 +68,10 @@ static int open_place(struct work *w, const struct kind *k, const char *place, s
 
     if (k->kind == JOB_CREATE || k->kind == JOB_UNPACK)
         w->swap = swap_look(WORK_TREE);
+    if (k->kind == JOB_CONFIG) {
+        w->memory_limit = memory_limit();
+        return work_config_load(place, e);
+    }
     if (k->kind == JOB_OPEN || k->kind == JOB_CREATE || k->kind == JOB_SEAL) {
         w->store = &store;
         w->memory_left = memory_left();

@@ -1,6 +1,7 @@
 #include "log.h"
 
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 static void add(struct line *l, const char *p, size_t n)
@@ -33,31 +34,57 @@ static void add_number(struct line *l, int64_t value, int digits)
     add(l, p, (size_t)(buf + sizeof buf - p));
 }
 
+/* One fact of one process, said once at start and once when the files are read. */
+static bool json;
+
+void log_as_json(bool on)
+{
+    json = on;
+}
+
 static void add_key(struct line *l, const char *key)
 {
-    add(l, " ", 1);
+    add_string(l, json ? ",\"" : " ");
     add_string(l, key);
-    add(l, "=", 1);
+    add_string(l, json ? "\":" : "=");
 }
 
 void line_start(struct line *l, const char *word)
 {
     l->len = 0;
+    if (json) {
+        struct timespec now;
+
+        (void)clock_gettime(CLOCK_REALTIME, &now);
+        add_string(l, "{\"time\":");
+        add_number(l, now.tv_sec, 1);
+        add_string(l, ".");
+        add_number(l, now.tv_nsec / 1000000, 3);
+        add_string(l, ",\"program\":\"tazpod-init\",\"event\":\"");
+        add_string(l, word);
+        add_string(l, "\"");
+        return;
+    }
     add_string(l, "tazpod-init: ");
     add_string(l, word);
 }
 
-/* Control characters and quotes become ?: a value can't forge a second line. */
+/* Control characters and quotes become ?: a value can't forge a second line or a second key. */
 void line_text(struct line *l, const char *key, const char *value)
 {
-    int quoted = value[0] == '\0' || strchr(value, ' ') != NULL;
+    bool quoted = json || value[0] == '\0' || strchr(value, ' ') != NULL;
+    bool ascii = true;
 
+    for (const char *p = value; *p; p++)
+        ascii = ascii && (unsigned char)*p < 128;
     add_key(l, key);
     if (quoted)
         add(l, "\"", 1);
     for (; *value; value++) {
         unsigned char c = (unsigned char)*value;
-        add(l, c < 32 || c == 127 || c == '"' ? "?" : value, 1);
+        bool odd = c < 32 || c == 127 || c == '"' || (json && (c == '\\' || (!ascii && c >= 128)));
+
+        add(l, odd ? "?" : value, 1);
     }
     if (quoted)
         add(l, "\"", 1);
@@ -79,6 +106,11 @@ void line_millis(struct line *l, const char *key, int64_t us)
 
 void line_end(struct line *l)
 {
+    if (json) {
+        if (l->len > sizeof l->text - 3) /* was cut: what is left of it must not pass for whole */
+            l->len = sizeof l->text - 3;
+        l->text[l->len++] = '}';
+    }
     l->text[l->len++] = '\n';
     (void)!write(STDERR_FILENO, l->text, l->len);
 }
@@ -88,7 +120,11 @@ void log_say(const char *word, const char *sentence)
     struct line l;
 
     line_start(&l, word);
-    add(&l, ": ", 2);
-    add_string(&l, sentence);
+    if (json) {
+        line_text(&l, "text", sentence);
+    } else {
+        add(&l, ": ", 2);
+        add_string(&l, sentence);
+    }
     line_end(&l);
 }

@@ -6,6 +6,7 @@
 #ifndef TAZPOD_LOG_H
 #define TAZPOD_LOG_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -13,6 +14,9 @@ struct line {
     char text[512];
     size_t len;
 };
+
+/* From here on each line is one JSON object: {"time":SECONDS,"event":WORD,...}. */
+void log_as_json(bool json);
 
 void line_start(struct line *l, const char *word);
 void line_text(struct line *l, const char *key, const char *value); /* quoted if it has blanks */

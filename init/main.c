@@ -30,11 +30,13 @@ static const char HELP[] =
     "  --vault FILE|none     the vault file (TAZPOD_VAULT; /workspace/.tazpod/vault.tpv)\n"
     "  --run-dir DIR         its place in RAM (TAZPOD_RUN_DIR; /run/tazpod)\n"
     "  --backend own|given|auto  a tmpfs of its own, or what is mounted there (TAZPOD_BACKEND; auto)\n"
+    "  --ram-size SIZE       of its own tmpfs: 64M, 1G (TAZPOD_RAM_SIZE; 64M)\n"
     "  --require-noswap yes|no  refuse RAM that may be swapped out (TAZPOD_REQUIRE_NOSWAP; no)\n"
     "  --owner UID           whose it is, where this runs as root (TAZPOD_OWNER)\n"
     "  --program FILE        the program tazpod (TAZPOD_PROGRAM; beside this one)\n"
     "  --stop-timeout T      for a stop with an open vault (TAZPOD_STOP_TIMEOUT; 8s)\n"
     "  --worker-timeout T    for one save or unlock (TAZPOD_WORKER_TIMEOUT; 60s)\n"
+    "  --log-format text|json  (TAZPOD_LOG_FORMAT; text)\n"
     "  --version, --help\n"
     "\n"
     "T is seconds, or milliseconds with ms: 8, 8s, 500ms. See tazpod-init(8).\n";

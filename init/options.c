@@ -3,13 +3,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* "500ms", "8s" or "8": milliseconds up to a day, or -1. */
+/* "500ms", "8s" or "8": milliseconds within the bounds, or -1. */
 static int64_t duration(const char *text)
 {
     const char *p = text;
     int64_t v = 0;
 
-    for (; *p >= '0' && *p <= '9' && v <= 86400000; p++)
+    for (; *p >= '0' && *p <= '9' && v <= TIMEOUT_MOST_MS; p++)
         v = 10 * v + (*p - '0');
     if (p == text)
         return -1;
@@ -17,7 +17,26 @@ static int64_t duration(const char *text)
         v *= 1000;
     else if (strcmp(p, "ms") != 0)
         return -1;
-    return v <= 86400000 ? v : -1;
+    return v >= TIMEOUT_LEAST_MS && v <= TIMEOUT_MOST_MS ? v : -1;
+}
+
+/* "64M", "1G", "65536K": bytes from 1M to 64G, or -1. */
+static int64_t size(const char *text)
+{
+    const char *p = text;
+    int64_t v = 0;
+
+    for (; *p >= '0' && *p <= '9' && v <= (int64_t)64 << 30; p++)
+        v = 10 * v + (*p - '0');
+    if (p == text || (*p && p[1]))
+        return -1;
+    switch (*p) {
+    case 'K': v <<= 10; break;
+    case 'M': v <<= 20; break;
+    case 'G': v <<= 30; break;
+    default: return -1;
+    }
+    return v >= (int64_t)1 << 20 && v <= (int64_t)64 << 30 ? v : -1;
 }
 
 /* A uid that may own a vault: never 0. */
@@ -44,6 +63,12 @@ static int backend(const char *text, enum ram_backend *b)
     return 0;
 }
 
+static int log_format(const char *text, bool *json)
+{
+    *json = strcmp(text, "json") == 0;
+    return *json || strcmp(text, "text") == 0 ? 0 : -1;
+}
+
 /* Once said, it stays: a later source can't unset it. */
 static int require(const char *text, bool *flag)
 {
@@ -59,7 +84,11 @@ static int set(struct options *o, const char *name, const char *value)
     else if (strcmp(name, "run-dir") == 0)
         o->run_dir = value, o->run_dir_named = true;
     else if (strcmp(name, "backend") == 0)
-        return backend(value, &o->backend);
+        return o->backend_named = true, backend(value, &o->backend);
+    else if (strcmp(name, "ram-size") == 0)
+        return (o->ram_size = size(value)) < 0 ? -1 : 0;
+    else if (strcmp(name, "log-format") == 0)
+        return o->log_json_named = true, log_format(value, &o->log_json);
     else if (strcmp(name, "require-noswap") == 0)
         return require(value, &o->require_noswap);
     else if (strcmp(name, "program") == 0)
@@ -82,6 +111,8 @@ static const struct {
     {"TAZPOD_RUN_DIR", "run-dir"},
     {"TAZPOD_BACKEND", "backend"},
     {"TAZPOD_REQUIRE_NOSWAP", "require-noswap"},
+    {"TAZPOD_RAM_SIZE", "ram-size"},
+    {"TAZPOD_LOG_FORMAT", "log-format"},
     {"TAZPOD_PROGRAM", "program"},
     {"TAZPOD_OWNER", "owner"},
     {"TAZPOD_STOP_TIMEOUT", "stop-timeout"},
@@ -130,8 +161,6 @@ int options_parse(int argc, char **argv, struct options *o, const char **bad)
     memset(o, 0, sizeof *o);
     o->run_dir = DEFAULT_RUN_DIR;
     o->owner = -1;
-    o->stop_timeout_ms = STOP_TIMEOUT_MS;
-    o->worker_timeout_ms = WORKER_TIMEOUT_MS;
     if (from_environment(o, bad) < 0)
         return -1;
     for (; i < argc && argv[i][0] == '-'; i++) {

@@ -16,21 +16,25 @@ struct options {
     const char *run_dir; /* never NULL */
     bool run_dir_named;
     enum ram_backend backend;
+    bool backend_named;
     bool require_noswap; /* refuse to open a vault in RAM that may be swapped out */
     const char *program; /* NULL: look in the usual places */
     int64_t owner;       /* -1: not named */
-    int64_t stop_timeout_ms;
-    int64_t worker_timeout_ms;
+    int64_t stop_timeout_ms; /* 0: not named */
+    int64_t worker_timeout_ms; /* 0: not named */
+    int64_t ram_size; /* own: bytes, 0: not named */
+    bool log_json, log_json_named;
     bool version, help;
     char **command; /* NULL-terminated; command[0] is NULL without one */
 };
 
-#define DEFAULT_VAULT "/workspace/.tazpod/vault.tpv"
 #define DEFAULT_RUN_DIR "/run/tazpod"
 
 enum {
-    STOP_TIMEOUT_MS = 8000,    /* of the 10 s that Docker gives */
-    WORKER_TIMEOUT_MS = 60000, /* for one save or unlock */
+    STOP_TIMEOUT_MS = 8000,    /* where nobody says: of the 10 s that Docker gives */
+    WORKER_TIMEOUT_MS = 60000, /* the same, for one save or unlock */
+    TIMEOUT_LEAST_MS = 100,    /* bounds, those of vault/config.c */
+    TIMEOUT_MOST_MS = 3600000,
 };
 
 /* 0, or -1 with *bad pointing at the word that was not understood. */

@@ -19,6 +19,8 @@ enum {
     WIPE_AT_ONCE = 500, /* entries deleted between two looks at the clients: about 2 ms */
     LOOK_FIRST_MS = 1,
     LOOK_MOST_MS = 20,
+    RAM_LEAVES = 48 * 1024 * 1024, /* of the container's memory: workers, reserve, and a shell */
+    RAM_LEAST = 1024 * 1024,
     NOBODY = -1,
 };
 
@@ -129,7 +131,7 @@ static void prepare_vault(struct pod *p)
     ws->group = p->owner.gid;
     ws->become_owner = p->owner.become;
     ws->vault = p->vault;
-    ws->timeout_ms = p->options.worker_timeout_ms;
+    ws->timeout_ms = p->options.worker_timeout_ms ? p->options.worker_timeout_ms : WORKER_TIMEOUT_MS;
     p->sup.vault = VAULT_LOCKED;
 }
 
@@ -141,7 +143,9 @@ void pod_prepare(struct pod *p)
     p->workers.program = p->workers.passphrase = p->workers.reserve = -1;
     p->workers.deadline_ms = INT64_MAX;
     p->look_at_ms = p->listen_again_ms = INT64_MAX;
-    p->sup.stop_timeout_ms = p->options.stop_timeout_ms;
+    p->pending.passphrase = -1;
+    p->sup.stop_timeout_ms = p->options.stop_timeout_ms ? p->options.stop_timeout_ms : STOP_TIMEOUT_MS;
+    log_as_json(p->options.log_json);
     p->sup.kill_at_ms = p->sup.end_at_ms = INT64_MAX;
     p->configured = vault_configured(&p->options);
     if (!p->configured)
@@ -282,12 +286,74 @@ static void fork_failed(struct pod *p)
                                             : "no process could be started: try again");
 }
 
+static void drop_pending(struct pod *p)
+{
+    if (p->pending.passphrase >= 0)
+        close(p->pending.passphrase);
+    p->pending.passphrase = -1;
+}
+
+/* The configuration files are read when a vault is about to be opened, never for the main command's
+ * start. While it is open what was read stays in force. */
 static void start_open(struct pod *p, struct asker *a)
 {
-    const struct request *r = a->request;
-    int64_t now = pod_now_ms();
-    int rc, tree = -1, passphrase = a->passphrase;
+    drop_pending(p);
+    p->pending.request = *a->request;
+    p->pending.passphrase = a->passphrase;
+    a->passphrase = -1;
+    if (workers_config(&p->workers, pod_now_ms()) < 0)
+        fork_failed(p);
+    else
+        run_started(p);
+}
 
+/* A flag or a variable is stronger than any file; a claim that a file makes can't be taken back. */
+static void take_config(struct pod *p)
+{
+    const struct wire_config *c = &p->workers.config;
+    static const enum ram_backend BACKENDS[] = {BACKEND_AUTO, BACKEND_OWN, BACKEND_GIVEN};
+    const struct options *o = &p->options;
+
+    if (c->version != 1)
+        return;
+    if (!o->backend_named && c->ram_backend < 3)
+        ram_choose(&p->ram, BACKENDS[c->ram_backend]);
+    p->ram.size = o->ram_size ? (uint64_t)o->ram_size : c->ram_size_bytes;
+    if (!o->stop_timeout_ms)
+        p->sup.stop_timeout_ms = (int64_t)c->stop_timeout_ms;
+    if (!o->worker_timeout_ms)
+        p->workers.timeout_ms = (int64_t)c->worker_timeout_ms;
+    if (!o->log_json_named)
+        log_as_json(c->log_format == 1);
+    if (p->pending.request.type == REQ_CREATE && !p->pending.request.kdf_ops)
+        p->pending.request.kdf_ops = c->kdf_time;
+    if (p->pending.request.type == REQ_CREATE && !p->pending.request.kdf_mem_kib)
+        p->pending.request.kdf_mem_kib = (uint32_t)(c->kdf_memory_bytes / 1024);
+}
+
+/* A tmpfs of its own leaves room for everybody else where memory is limited. */
+static void fit_size(struct pod *p)
+{
+    uint64_t limit = p->workers.memory_limit, size = p->ram.size;
+
+    if (limit == UINT64_MAX || limit == 0)
+        return;
+    if (size > limit - RAM_LEAVES || limit < RAM_LEAVES)
+        p->ram.size = limit > RAM_LEAVES + RAM_LEAST ? limit - RAM_LEAVES : RAM_LEAST;
+}
+
+static void open_pending(struct pod *p)
+{
+    const struct request *r = &p->pending.request;
+    int rc, tree = -1, passphrase = p->pending.passphrase;
+
+    take_config(p);
+    fit_size(p);
+    if (!p->ram.usable) {
+        p->last = p->ram.problem;
+        pod_event(p, &(struct event){.type = EVENT_JOB_FAILED});
+        return;
+    }
     if (key_make(&p->key) < 0 || (tree = ram_stage(&p->ram)) < 0) {
         bool full = errno == ENOSPC || errno == ENOMEM;
 
@@ -296,11 +362,14 @@ static void start_open(struct pod *p, struct asker *a)
                           : "the place for the vault can't be made in the run directory");
         return;
     }
-    a->passphrase = -1;
+    p->pending.passphrase = -1;
     p->workers.tree_flags = (p->ram.own && p->ram.noswap ? JOB_OWN_NOSWAP : 0) |
-                            (p->options.require_noswap ? JOB_REQUIRE_NOSWAP : 0);
-    rc = r->type == REQ_CREATE ? workers_create(&p->workers, tree, passphrase, r->kdf_ops, r->kdf_mem_kib, now)
-                               : workers_unlock(&p->workers, tree, passphrase, now);
+                            (p->options.require_noswap || p->workers.config.ram_require_noswap
+                                 ? JOB_REQUIRE_NOSWAP
+                                 : 0);
+    rc = r->type == REQ_CREATE
+             ? workers_create(&p->workers, tree, passphrase, r->kdf_ops, r->kdf_mem_kib, pod_now_ms())
+             : workers_unlock(&p->workers, tree, passphrase, pod_now_ms());
     close(tree);
     if (rc < 0)
         fork_failed(p);
@@ -375,6 +444,7 @@ static void perform(struct pod *p, uint32_t act, struct asker *a)
     }
     if (act & ACT_CANCEL_JOB) {
         workers_end(&p->workers);
+        drop_pending(p);
         ram_discard_staging(&p->ram);
         wipe_now(p);
         wire_error_set(&p->last, EX_TP_UNAVAILABLE, "stopping", "the pod is stopping");
@@ -390,6 +460,7 @@ static void perform(struct pod *p, uint32_t act, struct asker *a)
     if (act & ACT_UNHIDE)
         (void)ram_unhide(&p->ram);
     if (act & ACT_ANSWER_UNLOCK) {
+        drop_pending(p);
         if (p->last.word[0]) {
             ram_discard_staging(&p->ram);
             wipe_now(p);
@@ -518,7 +589,7 @@ void pod_on_client(struct pod *p, int i)
 
 static void log_run(const struct pod *p, enum run_type run, bool ok)
 {
-    static const char *const WORDS[] = {"", "unlock", "create", "save"};
+    static const char *const WORDS[] = {"", "unlock", "create", "save", "config"};
     const struct facts *f = &p->workers.facts;
     struct line l;
 
@@ -551,6 +622,11 @@ static void run_ended(struct pod *p, enum run_state state, bool may_retry)
     struct event ev = {.type = EVENT_JOB_DONE, .may_retry = may_retry};
 
     workers_end(&p->workers);
+    if (run == RUN_CONFIG && state == RUN_DONE) {
+        p->last = NO_ERROR;
+        open_pending(p);
+        return;
+    }
     if (state == RUN_DONE) {
         p->last = NO_ERROR;
         if (run == RUN_CREATE)

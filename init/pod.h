@@ -33,6 +33,10 @@ struct pod {
     struct wire_error last;       /* outcome of the last run, word "" for success */
     struct wire_error save_error; /* why the last save failed */
     uint32_t running_save;        /* its number, as in struct supervisor */
+    struct pending {
+        struct request request; /* an unlock or creation that waits for the configuration */
+        int passphrase;         /* -1: there is none */
+    } pending;
     bool wiping;
     bool done;                    /* ACT_EXIT was performed */
 

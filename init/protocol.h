@@ -34,6 +34,9 @@ enum tazpod_exit {
     EX_TP_CANCELLED = 130,
 };
 
+/* Where the vault is when nobody says. */
+#define DEFAULT_VAULT "/workspace/.tazpod/vault.tpv"
+
 #define WIRE_MAGIC 0x31505a54u /* "TZP1" */
 #define WIRE_VERSION 1
 
@@ -138,6 +141,7 @@ enum job_kind {
     JOB_UNPACK, /* unpacker: plaintext from descriptor 0 -> files */
     JOB_PACK,   /* packer: files -> plaintext to descriptor 1 */
     JOB_SEAL,   /* sealer: plaintext from descriptor 0 -> vault file */
+    JOB_CONFIG, /* configuration files -> struct wire_config, in the result's header */
 };
 
 struct ready {
@@ -160,6 +164,26 @@ struct job {
     uint8_t digest[WIRE_DIGEST_SIZE]; /* sealer: of the content saved last; zeros: none */
 };
 
+/* What the files say, and for each key whether one of them says it; flags and variables, which are
+ * stronger, PID 1 knows itself. The same layout as struct config_record of vault/config.h. */
+enum wire_origin { ORIGIN_DEFAULT = 0, ORIGIN_SYSTEM, ORIGIN_PROJECT };
+enum wire_key { KEY_RAM_BACKEND = 0, KEY_RAM_SIZE, KEY_RAM_NOSWAP, KEY_KDF_MEMORY, KEY_KDF_TIME,
+                KEY_LOG_FORMAT, KEY_LOG_NAMES, KEY_STOP_TIMEOUT, KEY_WORKER_TIMEOUT };
+
+struct wire_config {
+    uint32_t version; /* 1 */
+    uint32_t kdf_time;
+    uint64_t kdf_memory_bytes;
+    uint64_t ram_size_bytes;
+    uint64_t stop_timeout_ms;
+    uint64_t worker_timeout_ms;
+    uint8_t ram_backend; /* 0 auto, 1 own, 2 given */
+    uint8_t ram_require_noswap;
+    uint8_t log_format; /* 0 text, 1 json */
+    uint8_t log_names;
+    uint8_t origin[20]; /* enum wire_origin, by enum wire_key */
+};
+
 struct result {
     uint32_t magic;
     uint32_t kind;
@@ -179,6 +203,7 @@ struct result {
 /* A job for the sealer and a result of the opener are followed, in the same message, by
  * WIRE_KEY_SIZE bytes: the data key, sent and received straight from and into locked memory. */
 
+_Static_assert(sizeof(struct wire_config) == 64, "config");
 _Static_assert(sizeof(struct wire_error) == 324, "wire_error");
 _Static_assert(sizeof(struct request) == 32, "request");
 _Static_assert(sizeof(struct wire_status) == 72 + 2 * WIRE_PATH_MAX + WIRE_WHY_MAX + 324 + 4, "status");

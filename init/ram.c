@@ -160,9 +160,23 @@ static bool is_private(struct ram *r, const struct stat *sb)
            ((sb->st_mode & 07777) == 0700 || fchmod(r->dir, 0700) == 0);
 }
 
-void ram_open(struct ram *r, const char *path, uid_t owner, gid_t group, enum ram_backend wish)
+static void choose(struct ram *r, enum ram_backend wish)
 {
     struct statfs fs;
+
+    r->wish = wish;
+    r->why[0] = '\0';
+    r->usable = true;
+    wire_error_set(&r->problem, 0, "", "");
+    r->own = wish != BACKEND_GIVEN && can_mount(r);
+    if (wish == BACKEND_OWN && !r->own)
+        refuse(r, "no-mount", "can't get a tmpfs of its own: ", r->why);
+    else if (!r->own && (fstatfs(r->dir, &fs) < 0 || !is_ram(&fs)))
+        refuse(r, "not-ram", "is not RAM but ", fs_name(&fs));
+}
+
+void ram_open(struct ram *r, const char *path, uid_t owner, gid_t group, enum ram_backend wish)
+{
     struct stat sb;
 
     memset(r, 0, sizeof *r);
@@ -172,7 +186,7 @@ void ram_open(struct ram *r, const char *path, uid_t owner, gid_t group, enum ra
     r->made = -1;
     r->size = RAM_SIZE;
     r->dir = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (r->dir < 0 || fstatfs(r->dir, &fs) < 0 || fstat(r->dir, &sb) < 0 ||
+    if (r->dir < 0 || fstat(r->dir, &sb) < 0 ||
         join(r->secrets, path, SECRETS) < 0 || join(r->locking, path, LOCKING) < 0) {
         refuse(r, "bad-run-dir", "can't be used", errno == ENOENT ? ": it does not exist" : "");
         return;
@@ -183,11 +197,14 @@ void ram_open(struct ram *r, const char *path, uid_t owner, gid_t group, enum ra
                "");
         return;
     }
-    r->own = wish != BACKEND_GIVEN && can_mount(r);
-    if (wish == BACKEND_OWN && !r->own)
-        refuse(r, "no-mount", "can't get a tmpfs of its own: ", r->why);
-    else if (!r->own && !is_ram(&fs))
-        refuse(r, "not-ram", "is not RAM but ", fs_name(&fs));
+    r->private = true;
+    choose(r, wish);
+}
+
+void ram_choose(struct ram *r, enum ram_backend wish)
+{
+    if (r->private && wish != r->wish && !r->tree && r->made < 0)
+        choose(r, wish);
 }
 
 /* --- moving trees --- */

@@ -22,6 +22,8 @@ struct ram {
     uid_t owner;
     gid_t group;
     bool usable; /* a vault can be opened here; else problem says why not */
+    bool private; /* the directory passed its checks */
+    enum ram_backend wish;
     bool own;
     bool noswap;   /* own: the kernel takes noswap */
     uint64_t size; /* own: bytes of the next tree's tmpfs */
@@ -42,6 +44,9 @@ struct ram {
  * it. BACKEND_AUTO takes `own` where a mount can be made and moved, which is tried, else `given`.
  * Never fails: what is wrong stands in problem. */
 void ram_open(struct ram *r, const char *path, uid_t owner, gid_t group, enum ram_backend wish);
+
+/* Decides again, while no tree is there: a configuration file was read. */
+void ram_choose(struct ram *r, enum ram_backend wish);
 
 /* At start: clear text that is there is not ours to serve, save or delete. It is moved aside as
  * .stale-N with mode 0. */

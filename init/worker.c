@@ -19,7 +19,7 @@ enum { CHANNEL = 3, TREE = 4, ABOVE_STANDARD = 10 };
 
 static const char *const NAMES[] = {
     [JOB_OPEN] = "open", [JOB_CREATE] = "create", [JOB_UNPACK] = "unpack",
-    [JOB_PACK] = "pack", [JOB_SEAL] = "seal",
+    [JOB_PACK] = "pack", [JOB_SEAL] = "seal", [JOB_CONFIG] = "config",
 };
 
 /* --- starting --- */
@@ -144,6 +144,13 @@ out:
     return rc;
 }
 
+int workers_config(struct workers *ws, int64_t now_ms)
+{
+    memset(&ws->job, 0, sizeof ws->job);
+    ws->passphrase = -1;
+    return start(ws, RUN_CONFIG, (struct plan){.kind = JOB_CONFIG, .tree = -1}, NULL, now_ms);
+}
+
 int workers_unlock(struct workers *ws, int tree, int passphrase, int64_t now_ms)
 {
     struct plan unpacker = {.kind = JOB_UNPACK, .tree = tree};
@@ -264,6 +271,10 @@ static void take_result(struct workers *ws, struct worker *w, const struct resul
         f->flags = r->flags;
         if (w->kind == JOB_CREATE)
             f->swap = r->swap;
+        break;
+    case JOB_CONFIG:
+        memcpy(&ws->config, r->header, sizeof ws->config);
+        ws->memory_limit = r->bytes;
         break;
     case JOB_UNPACK:
         f->swap = r->swap;

@@ -1,7 +1,7 @@
 /* worker - the short-lived programs that compute, one run at a time.
  *
- * A run is an unlock (opener | unpacker), a creation (opener) or a save (packer | sealer), joined
- * by a pipe, each worker with a channel to PID 1 (docs/control-protocol.md). They execute through a
+ * A run is a reading of the configuration, an unlock (opener | unpacker), a creation (opener) or a
+ * save (packer | sealer), joined by a pipe, each worker with a channel to PID 1 (docs/control-protocol.md). They execute through a
  * descriptor of `tazpod` taken at start, as the vault's owner, with an empty environment.
  * Nothing here waits: the loop reports what happens on the channels and who died.
  * Times are CLOCK_MONOTONIC milliseconds. PID 1 only; no allocation. */
@@ -15,7 +15,7 @@
 #include "key.h"
 #include "protocol.h"
 
-enum run_type { RUN_NONE = 0, RUN_UNLOCK, RUN_CREATE, RUN_SAVE };
+enum run_type { RUN_NONE = 0, RUN_UNLOCK, RUN_CREATE, RUN_SAVE, RUN_CONFIG };
 enum run_state { RUN_GOING = 0, RUN_DONE, RUN_FAILED };
 
 /* What the last unlock or save has told of the vault. */
@@ -64,7 +64,12 @@ struct workers {
     bool oom;       /* a worker of this run was killed */
     int64_t deadline_ms;
     struct facts facts;
+    uint64_t memory_limit;     /* the container's, bytes, as of the last reading; 0 unknown, UINT64_MAX none */
+    struct wire_config config; /* version 0: not read yet */
 };
+
+/* Reads the configuration files: config is up to date when it is done. */
+int workers_config(struct workers *ws, int64_t now_ms);
 
 /* tree: descriptor of the directory to fill, which stays the caller's. Takes over passphrase. key must
  * have a page. */
@@ -73,7 +78,7 @@ int workers_create(struct workers *ws, int tree, int passphrase, uint32_t kdf_op
                    int64_t now_ms);
 /* tree: descriptor of the directory to save, the caller's. must_not_exist: of a new vault. */
 int workers_save(struct workers *ws, int tree, bool must_not_exist, int64_t now_ms);
-/* The three return 0, or -1 with errno when a worker could not be started; then nothing runs. */
+/* All return 0, or -1 with errno when a worker could not be started; then nothing runs. */
 
 /* Something is to be read on the channel of worker i. */
 void workers_on_channel(struct workers *ws, int i, struct key *key);

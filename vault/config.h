@@ -33,7 +33,6 @@
 #define CONFIG_PROJECT "config.ini" /* in the directory of the vault file */
 
 enum {
-    ERR_CONFIG = 78,            /* the same number as EX_TP_CONFIG */
     CONFIG_VERSION = 1,         /* of the record: another layout or another key, another number */
     CONFIG_FILE_MAX = 64 * 1024, /* bytes */
     CONFIG_LINE_MAX = 190,      /* bytes without line end; inih as Debian builds it takes 197 */

@@ -8,13 +8,18 @@ The tmpfs outlives a Pod, as a Kubernetes volume outlives a container: it is mou
 run's own mount namespace (made once, see private_mounts), so nothing is left on the machine
 whatever way the run ends, and the test sees the run directory at the same path as the pod does.
 
-As in the image, process 1 is uid 1000 without a capability, and the programs are installed 0711.
+As in the image, the programs are installed 0711 and tazpod-init's file carries its capabilities. As an
+engine does it, process 1 may have no more than its bounding set: uid 1000 has none (`--cap-drop ALL`),
+root the engine's default ones, and both SYS_ADMIN beside them with may_mount (`--cap-add SYS_ADMIN`).
+Without it the RAM is what was given. With it the open vault is a mount that only the pod sees: the
+test then looks at pod.secrets, not at place.secrets.
 """
 
 import contextlib
 import ctypes
 import os
 import pathlib
+import re
 import select
 import shutil
 import signal
@@ -40,6 +45,14 @@ CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWPID = 0x00020000, 0x10000000, 0x20000000
 MS_NOSUID, MS_NODEV, MS_REC, MS_PRIVATE = 2, 4, 0x4000, 1 << 18
 MNT_DETACH = 2
 SYS_CLONE = {"x86_64": 56, "aarch64": 220}[os.uname().machine]
+PR_SET_DUMPABLE, PR_CAPBSET_DROP = 4, 24
+
+SYS_CHROOT, SYS_ADMIN = 18, 21
+# Docker's default set, by number: CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID, SETPCAP,
+# NET_BIND_SERVICE, NET_RAW, SYS_CHROOT, MKNOD, AUDIT_WRITE, SETFCAP.
+ENGINE_DEFAULT = {0, 1, 3, 4, 5, 6, 7, 8, 10, 13, SYS_CHROOT, 27, 29, 31}
+# cap_sys_admin,cap_sys_chroot=p as setcap writes it: revision 2, not effective.
+FILE_CAPABILITIES = struct.pack("<5I", 0x02000000, 1 << SYS_ADMIN | 1 << SYS_CHROOT, 0, 0, 0)
 
 # PyDLL keeps the interpreter's lock over the call: the child of clone() must find it held by itself.
 _libc = ctypes.PyDLL(None, use_errno=True)
@@ -134,6 +147,30 @@ def wakeups(pid, seconds):
     return context_switches(pid) - count
 
 
+def capabilities(pid):
+    """{set: bits}"""
+    return {name: int(status_field(pid, name), 16) for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")}
+
+
+def mounts(pid):
+    """{mount id: (point, options of the mount, type, options of the file system)}"""
+    found = {}
+    for line in pathlib.Path(f"/proc/{pid}/mountinfo").read_text().splitlines():
+        left, right = (half.split() for half in line.split(" - "))
+        found[int(left[0])] = (left[4], left[5].split(","), right[0], right[2].split(","))
+    return found
+
+
+def mount_id(path):
+    """Of the mount that path is on."""
+    fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        info = pathlib.Path(f"/proc/self/fdinfo/{fd}").read_text()
+    finally:
+        os.close(fd)
+    return int(re.search(r"^mnt_id:\s*(\d+)$", info, re.M).group(1))
+
+
 def cpu_seconds(pid):
     fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
@@ -178,11 +215,14 @@ class Place:
 
     def write(self, name, data, mode=0o600):
         """A file in the open vault, the owner's."""
-        path = self.secrets / name
-        path.write_bytes(data)
-        path.chmod(mode)
-        os.chown(path, os.stat(self.secrets).st_uid, os.stat(self.secrets).st_gid)
-        return path
+        return write(self.secrets / name, data, mode)
+
+
+def write(path, data, mode=0o600):
+    path.write_bytes(data)
+    path.chmod(mode)
+    os.chown(path, os.stat(path.parent).st_uid, os.stat(path.parent).st_gid)
+    return path
 
 
 def tree(top):
@@ -215,6 +255,7 @@ def programs():
         for name in ("tazpod-init", "tazpod"):
             shutil.copyfile(BUILD / name, _programs / name)
             (_programs / name).chmod(0o711)
+        os.setxattr(_programs / "tazpod-init", "security.capability", FILE_CAPABILITIES)
     return _programs
 
 
@@ -236,6 +277,13 @@ def _reset_signals():
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
+def _bound(wanted):
+    """The bounding set becomes no more than wanted: what the next exec may bring, be it root's."""
+    last = int(pathlib.Path("/proc/sys/kernel/cap_last_cap").read_text())
+    for number in set(range(last + 1)) - wanted:
+        _call("prctl", PR_CAPBSET_DROP, number, 0, 0, 0)
+
+
 def _become(uid):
     if uid != os.getuid():
         os.setgroups([])
@@ -254,10 +302,12 @@ class Pod:
     beside     a sleeping neighbour runs in the same pid namespace, and neither of the two is process 1
     user_namespace  one more namespace, made by uid 1000: "owner" as `unshare --user
                --map-current-user` makes it, "root" as `unshare --user --map-root-user` does
+    may_mount  SYS_ADMIN is in the bounding set
+    mounts     descriptor of a mount namespace that outlived another pod, to use in place of a new one
     """
 
     def __init__(self, *command, place=None, options=(), env=None, uid=OWNER, cwd="/", descriptors=None,
-                 before_exec=None, beside=False, user_namespace=None):
+                 before_exec=None, beside=False, user_namespace=None, may_mount=False, mounts=None):
         private_mounts()
         self.place = place
         self.uid = uid
@@ -284,7 +334,10 @@ class Pod:
 
         def set_up():
             os.setsid()
+            if mounts is not None:
+                _call("setns", mounts, CLONE_NEWNS)
             mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV)
+            _bound((ENGINE_DEFAULT if uid == 0 else set()) | ({SYS_ADMIN} if may_mount else set()))
             self._set_descriptors(descriptors or {})
             if beside:
                 self._be_the_crowd(become_init)
@@ -296,7 +349,7 @@ class Pod:
         if user_namespace:
             self._clone_in_user_namespace(set_up, 0 if user_namespace == "root" else OWNER)
         else:
-            self.host = self._clone(CLONE_NEWPID | CLONE_NEWNS, set_up)
+            self.host = self._clone(CLONE_NEWPID | (CLONE_NEWNS if mounts is None else 0), set_up)
         self._pidfd = os.pidfd_open(self.host)
         self.pid = self.host
         if beside:
@@ -325,7 +378,7 @@ class Pod:
                 os.chown(self._folder, OWNER, OWNER)
                 _become(OWNER)
                 # A process that changed its uid is not dumpable, so /proc/self would be root's.
-                _call("prctl", 4, 1, 0, 0, 0)
+                _call("prctl", PR_SET_DUMPABLE, 1, 0, 0, 0)
 
                 def map_and_set_up():
                     pathlib.Path("/proc/self/setgroups").write_text("deny")
@@ -459,6 +512,18 @@ class Pod:
                 found[words[1].decode()] = pid
         return found
 
+    def at(self, path):
+        """path as process 1 sees it: mounts of its own are nobody else's."""
+        return pathlib.Path(f"/proc/{self.pid}/root{path}")
+
+    @property
+    def secrets(self):
+        return self.at(self.place.secrets)
+
+    def write(self, name, data, mode=0o600):
+        """A file in the open vault, wherever it is mounted."""
+        return write(self.secrets / name, data, mode)
+
     # ---- what a user does ----
 
     def command(self, *args, uid=None, inside=True):
@@ -504,7 +569,7 @@ class Pod:
 MAGIC, VERSION = 0x31505A54, 1
 STATUS, UNLOCK, CREATE, SAVE, LOCK = 1, 2, 3, 4, 5
 REQUEST = struct.Struct("=IHHIII12s")
-REPLY_SIZE = 1240
+REPLY_SIZE = 1408
 STATES = ("absent", "locked", "opening", "open", "saving", "locking", "stopping")
 
 
@@ -556,7 +621,7 @@ class Client:
             "word": text(data[12:36]),
             "state": STATES[struct.unpack_from("=I", data, 336)[0]],
             "flags": struct.unpack_from("=I", data, 344)[0],
-            "generation": struct.unpack_from("=Q", data, 336 + 32)[0],
+            "generation": struct.unpack_from("=Q", data, 336 + 40)[0],
         }
 
     def ask(self, kind, descriptors=(), **fields):

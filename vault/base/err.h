@@ -27,6 +27,7 @@ enum {
     ERR_BUSY = 75,
     ERR_NEWER = 76,
     ERR_PASSPHRASE = 77,
+    ERR_CONFIG = 78,
 };
 
 /* All of these return -1, so that a caller may write `return err_set(...)`. */
