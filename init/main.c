@@ -110,7 +110,9 @@ static int start(struct pod *p)
     if (getpid() != 1)
         (void)prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
     pod_prepare(p);
+    p->foreground = -1;
     if (p->options.command[0]) {
+        p->foreground = child_foreground();
         p->main_pid = child_start(p->options.command);
         if (p->main_pid < 0) {
             log_say("error", "the main command can't be started: no process to be had");
@@ -145,5 +147,6 @@ int main(int argc, char **argv)
     if (start(&pod) < 0)
         return EX_TP_FAULT;
     loop(&pod);
+    child_give_back(pod.foreground);
     _exit(step_exit_status(&pod.sup));
 }
