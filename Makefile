@@ -41,9 +41,9 @@ CLI_FLAGS = $(OURS) $(HARD) -fPIE
 CLI_LINK = -static-pie $(LINK) -Wl,--build-id=none
 LIBS = -larchive -lzstd -lsodium -lseccomp -linih
 
-INIT = main pod step control worker ram mount caps key child procs owner options signals wire log dir
+INIT = main pod step control worker ram mount caps key child procs owner options signals wire log dir notify
 VAULT = base/err base/io base/secret header kdf seal entry pack store memory swap config sandbox
-CLI = main command client prompt passphrase open unlock lock save status shell verify health config json worker work_open \
+CLI = main command client prompt askpass passphrase open unlock lock save status shell verify health config json worker work_open \
       work_seal work_pack work_config
 SHARED = wire
 

@@ -14,6 +14,7 @@ struct flags {
     const char *passphrase_file;
     int passphrase_fd; /* -1 */
     bool create;
+    bool no_input; /* nobody may be asked */
     uint32_t kdf_ops;     /* 0: default */
     uint32_t kdf_mem_kib; /* 0: default */
     uint32_t timeout_ms;  /* 0: default */
@@ -23,7 +24,7 @@ struct flags {
 
 enum flag_set {
     FLAGS_NONE = 0,
-    FLAGS_PASSPHRASE = 1, /* --passphrase-fd, --passphrase-file */
+    FLAGS_PASSPHRASE = 1, /* --passphrase-fd, --passphrase-file, --no-input */
     FLAGS_CREATE = 2,     /* --create, --kdf-time, --kdf-memory */
     FLAGS_TIMEOUT = 4,    /* --timeout */
     FLAGS_STATUS = 8,     /* --json, --check */

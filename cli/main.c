@@ -22,7 +22,7 @@ static const struct command {
 } COMMANDS[] = {
     {"shell", cli_shell, "[UNLOCK FLAGS]", "unlock if need be, then become a shell"},
     {"unlock", cli_unlock, "[--create [--kdf-memory SIZE] [--kdf-time N]]\n"
-                           "              [--passphrase-file FILE | --passphrase-fd N]",
+                           "              [--passphrase-file FILE | --passphrase-fd N] [--no-input]",
      "open the vault, or make a new one"},
     {"save", cli_save, "", "write what is in RAM to the vault file now"},
     {"lock", cli_lock, "", "save, then empty the RAM"},

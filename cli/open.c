@@ -99,7 +99,7 @@ int open_vault(const struct flags *f, const char *what, struct wire_status *s)
         wire_error_set(&e, EX_TP_CANT_CREATE, "exists", "a vault is open already");
         return say_error(what, &e);
     }
-    if (!create && passphrase_is_typed(f) && is_missing(s->vault)) {
+    if (!create && passphrase_is_typed(f) && !f->no_input && is_missing(s->vault)) {
         int answer = offer(s, &e);
 
         if (answer < 0)

@@ -9,6 +9,7 @@
 #include "../init/wire.h"
 #include "../vault/base/io.h"
 #include "../vault/kdf.h"
+#include "askpass.h"
 #include "prompt.h"
 
 static int error(struct wire_error *e, int code, const char *word, const char *text)
@@ -56,8 +57,17 @@ static int from_file(const char *path, struct secret *p, struct wire_error *e)
     return rc;
 }
 
+/* By the program that is named for it, else on the terminal. */
 static int typed(const char *question, struct secret *p, struct wire_error *e)
 {
+    int rc = askpass_wanted() ? askpass(question, p) : -1;
+
+    if (rc == 0)
+        return 0;
+    if (rc > 0)
+        return error(e, EX_TP_CANCELLED, "cancelled", "the askpass program gave no passphrase");
+    if (askpass_forced())
+        return error(e, EX_TP_NEEDS_TTY, "needs-terminal", "the program TAZPOD_ASKPASS names can't be executed");
     switch (prompt_secret(question, p)) {
     case PROMPT_OK:
         return 0;
@@ -101,7 +111,9 @@ int passphrase_get(const struct flags *f, bool twice, struct secret *p, struct w
 
     if (secret_new(p, PASSPHRASE_MAX + 2) < 0)
         return error(e, EX_TP_FAULT, "failed", "out of memory");
-    if (f->passphrase_fd >= 0)
+    if (passphrase_is_typed(f) && f->no_input)
+        rc = error(e, EX_TP_NEEDS_TTY, "needs-terminal", "a passphrase is needed, and --no-input forbids to ask");
+    else if (f->passphrase_fd >= 0)
         rc = from_descriptor(f->passphrase_fd, p, e);
     else if (f->passphrase_file)
         rc = from_file(f->passphrase_file, p, e);

@@ -56,6 +56,21 @@ pid_t child_start(char **command, bool bar)
     return pid;
 }
 
+pid_t child_foreground(void)
+{
+    return tcgetpgrp(STDIN_FILENO);
+}
+
+void child_give_back(pid_t foreground)
+{
+    int fd = foreground > 0 ? open("/dev/tty", O_RDWR | O_NOCTTY | O_CLOEXEC) : -1;
+
+    if (fd < 0)
+        return;
+    (void)tcsetpgrp(fd, foreground); /* TTOU is blocked; a group that is gone is no error */
+    close(fd);
+}
+
 static void close_between(unsigned first, unsigned last)
 {
     if (first > last)

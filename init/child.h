@@ -20,6 +20,11 @@ pid_t child_start(char **command, bool bar);
  * (not error, which is the log), and every descriptor but the `n` in keep. */
 void child_let_go(const int *keep, int n);
 
+/* The terminal's foreground process group, before child_start changes it; -1 without a terminal. And
+ * back to it at the end, where somebody is left on that terminal: outside a container. */
+pid_t child_foreground(void);
+void child_give_back(pid_t foreground);
+
 /* A wait status as an exit status: 128+n after signal n. */
 int child_exit_status(int wait_status);
 

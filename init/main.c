@@ -15,6 +15,7 @@
 #include "caps.h"
 #include "child.h"
 #include "log.h"
+#include "notify.h"
 #include "pod.h"
 #include "signals.h"
 
@@ -117,8 +118,14 @@ static int start(struct pod *p)
         caps_drop();
     }
     pod_prepare(p);
+    p->foreground = -1;
     if (p->options.command[0]) {
+<<<<<<< HEAD
         p->main_pid = child_start(p->options.command, p->configured);
+=======
+        p->foreground = child_foreground();
+        p->main_pid = child_start(p->options.command);
+>>>>>>> main
         if (p->main_pid < 0) {
             log_say("error", "the main command can't be started: no process to be had");
             return -1;
@@ -151,6 +158,8 @@ int main(int argc, char **argv)
     }
     if (start(&pod) < 0)
         return EX_TP_FAULT;
+    notify("READY=1");
     loop(&pod);
+    child_give_back(pod.foreground);
     _exit(step_exit_status(&pod.sup));
 }

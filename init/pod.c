@@ -12,11 +12,13 @@
 
 #include "child.h"
 #include "log.h"
+#include "notify.h"
 #include "procs.h"
 #include "wire.h"
 
 enum {
     WIPE_AT_ONCE = 500, /* entries deleted between two looks at the clients: about 2 ms */
+    REQUESTS_AT_ONCE = 8, /* of one client, before the others get their turn */
     LOOK_FIRST_MS = 1,
     LOOK_MOST_MS = 20,
     RAM_LEAVES = 48 * 1024 * 1024, /* of the container's memory: workers, reserve, and a shell */
@@ -407,7 +409,7 @@ static void tell_all(struct pod *p)
 {
     procs_signal(SIGTERM);
     procs_signal(SIGCONT); /* who is stopped would never see it */
-    procs_hang_up(p->main_pid);
+    procs_hang_up();
     p->look_step_ms = LOOK_FIRST_MS;
     p->look_at_ms = pod_now_ms();
 }
@@ -501,8 +503,11 @@ static void decide(struct pod *p, const struct event *ev, struct asker *a)
     enum phase before = p->sup.phase;
     uint32_t act = step(&p->sup, ev, pod_now_ms());
 
-    if (before == PHASE_RUN && p->sup.phase != PHASE_RUN && !p->stop_started_us)
-        p->stop_started_us = pod_now_us();
+    if (before == PHASE_RUN && p->sup.phase != PHASE_RUN) {
+        if (!p->stop_started_us)
+            p->stop_started_us = pod_now_us();
+        notify("STOPPING=1");
+    }
     perform(p, act, a);
 }
 
@@ -561,11 +566,14 @@ static const enum event_type EVENT_OF[] = {
 void pod_on_client(struct pod *p, int i)
 {
     struct request r;
-    int passphrase, rc;
+    int passphrase, rc = 0;
 
     if (p->control.conns[i].fd < 0)
         return;
-    while ((rc = control_read(&p->control, i, &r, &passphrase, pod_now_ms())) > 0) {
+    for (int n = 0; n < REQUESTS_AT_ONCE; n++) {
+        rc = control_read(&p->control, i, &r, &passphrase, pod_now_ms());
+        if (rc <= 0)
+            break;
         if (r.type == REQ_STATUS) {
             answer(p, i, r.type, &NO_ERROR, 0);
         } else {
@@ -585,6 +593,13 @@ void pod_on_client(struct pod *p, int i)
         if (waited == REQ_UNLOCK || waited == REQ_CREATE)
             pod_event(p, &(struct event){.type = EVENT_CANCEL});
     }
+}
+
+/* The texts of these quote a name inside the vault, which is nothing for a log. */
+static bool names_a_file(const char *word)
+{
+    return strcmp(word, "unreadable") == 0 || strcmp(word, "changing") == 0 || strcmp(word, "left-out") == 0 ||
+           strcmp(word, "bad-entry") == 0;
 }
 
 static void log_run(const struct pod *p, enum run_type run, bool ok)
@@ -612,6 +627,8 @@ static void log_run(const struct pod *p, enum run_type run, bool ok)
             line_number(&l, "left-out", f->left_out);
     }
     line_millis(&l, "ms", pod_now_us() - p->run_started_us);
+    if (!ok && !names_a_file(p->last.word))
+        line_text(&l, "text", p->last.text);
     line_end(&l);
 }
 

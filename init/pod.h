@@ -23,6 +23,7 @@ struct pod {
     int epoll;
     int signals;
     pid_t main_pid; /* 0: none, or ended */
+    pid_t foreground; /* of the terminal before the main command got it, -1 */
 
     struct supervisor sup;
     struct ram ram;

@@ -181,21 +181,16 @@ static bool ignores_term(const char *pid)
 
 static void hang_up(void *ctx, const char *name, const struct proc *p)
 {
-    pid_t main_command = *(pid_t *)ctx;
-
-    if (p->terminal == 0)
+    (void)ctx;
+    if (p->terminal == 0 || (getpid() != 1 && !is_descendant(&family, p)))
         return;
-    if (getpid() != 1) {
-        if (!is_descendant(&family, p))
-            return;
-    }
-    if (p->session == p->pid || (p->pid == main_command && ignores_term(name)))
+    if (p->session == p->pid || ignores_term(name))
         (void)kill(p->pid, SIGHUP);
 }
 
-void procs_hang_up(pid_t main_command)
+void procs_hang_up(void)
 {
     if (getpid() != 1)
         (void)to_descendants(0); /* fills the table that hang_up asks */
-    for_each_process(hang_up, &main_command);
+    for_each_process(hang_up, NULL);
 }

@@ -13,10 +13,9 @@
 /* Sends sig to all. */
 void procs_signal(int sig);
 
-/* Hangs up terminals: HUP to every session leader with a controlling terminal of its own, and to
- * the main command if it sits on one and ignores TERM. Both are what an interactive shell looks
- * like; it would sit out any TERM. */
-void procs_hang_up(pid_t main_command);
+/* Hangs up terminals: HUP to every process with a controlling terminal that leads its session or
+ * ignores TERM. Both are what an interactive shell looks like; it would sit out any TERM. */
+void procs_hang_up(void);
 
 /* The number the last process of this pid namespace got, -1 if it can't be told. As process 1 only. */
 int64_t procs_last_pid(void);

@@ -367,3 +367,25 @@ def test_nothing_is_left_of_all_this(pod, place):
     assert children(pod.pid) == family
     pod.signal(signal.SIGTERM)
     assert pod.wait() == 128 + signal.SIGTERM
+
+
+def test_a_client_that_never_stops_asking_keeps_nobody_out(pod):
+    noise = """
+import os, socket, sys
+s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+s.connect(sys.argv[1])
+ask = bytes.fromhex(sys.argv[2])
+asking = os.fork()
+while True:
+    s.send(ask) if asking else s.recv(4096)
+"""
+    words = ["/usr/bin/python3", "-c", noise, str(pod.place.socket), request(STATUS).hex()]
+    with subprocess.Popen(words, start_new_session=True) as noisy:
+        try:
+            until(lambda: children(noisy.pid), "the noise")
+            for _ in range(20):
+                answers(pod)
+            pod.create()
+            pod.ok("lock")
+        finally:
+            os.killpg(noisy.pid, signal.SIGKILL)

@@ -17,7 +17,7 @@ import tempfile
 import pexpect
 import pytest
 
-from nsinit import BUILD, DEADLINE_S, TOP, mount, private_mounts, umount, until
+from nsinit import BUILD, DEADLINE_S, TOP, children, mount, private_mounts, umount, until
 
 # Of nobody on this machine, as a user without a name has to do as well.
 USER = 23456
@@ -41,23 +41,27 @@ NO_USER_NAMESPACES = f'case " $* " in *" --user "*) {NO_NAMESPACES} ;; esac; exe
 
 
 class Tree:
-    def __init__(self, uid, closed=False):
+    def __init__(self, uid):
         self.uid = uid
         self.outer = pathlib.Path(tempfile.mkdtemp(prefix="tazpod-try-test-"))
+        self.home = self.outer / "home"
+        self.top = self.home / "clone"
+        self.terminals = []
+
+    def fill(self, closed=False):
+        """closed: the home is its user's alone."""
         self.outer.chmod(0o755)
-        self.top = self.outer / "home" / "clone"
         for folder in ("build", "tests", "../bin", "../tmp"):
             (self.top / folder).mkdir(parents=True)
         for name in ("build/tazpod-init", "build/tazpod"):
             shutil.copy(BUILD / pathlib.Path(name).name, self.top / name)
         for name in ("tests/try", "Dockerfile.base"):
             shutil.copy(TOP / name, self.top / name)
-        self.home = self.top.parent
         for folder, folders, files in os.walk(self.home):
             for name in [".", *folders, *files]:
-                os.chown(pathlib.Path(folder) / name, uid, uid)
+                os.chown(pathlib.Path(folder) / name, self.uid, self.uid)
         self.home.chmod(0o700 if closed else 0o755)
-        self.terminals = []
+        return self
 
     def close(self):
         for terminal in self.terminals:
@@ -85,8 +89,11 @@ class Tree:
         print(done.stdout)
         return done.returncode, done.stdout
 
-    def terminal(self, mode, **env):
+    def terminal(self, mode, guard=False, **env):
+        """guard: behind a shell, which keeps the session when the script has gone."""
         words, env = self.how(mode, env)
+        if guard:
+            words = ["sh", "-c", '"$@"; sleep infinity', "guard", *words]
         child = pexpect.spawn(words[0], words[1:], env=env, cwd="/", encoding="utf-8", timeout=DEADLINE_S,
                               dimensions=(24, 200))
         self.terminals.append(child)
@@ -131,8 +138,8 @@ def make_tree():
     made = []
 
     def make(uid, **how):
-        made.append(Tree(uid, **how))
-        return made[-1]
+        made.append(Tree(uid))
+        return made[-1].fill(**how)
 
     yield make
     for tree in made:
@@ -308,6 +315,14 @@ def test_ctrl_c_at_the_prompt_gives_no_shell_and_no_vault(make_tree, mode):
     tree.nothing_is_left(said)
 
 
+def the_canary_is_there(tree, mode):
+    terminal = tree.terminal(mode)
+    to_the_shell(terminal, new=False)
+    type_to(terminal, "cat note", rf"\n{CANARY}")
+    terminal.sendline("exit")
+    assert to_the_end(terminal)[0] == 0
+
+
 def end_by_term(terminal):
     os.kill(terminal.pid, signal.SIGTERM)
     code, _ = to_the_end(terminal)
@@ -315,35 +330,63 @@ def end_by_term(terminal):
 
 
 def end_by_closing_the_terminal(terminal):
-    terminal.close(force=False)
-
-
-def end_by_kill(terminal):
-    """No trap sees it, and the terminal stays."""
-    os.kill(terminal.pid, signal.SIGKILL)
+    """As a window does, which sends nothing itself: pexpect's own close() would."""
+    terminal.ptyproc.fileobj.close()
+    until(lambda: not terminal.isalive(), "an end of the script")
 
 
 @USERS
 @MODES
-@pytest.mark.parametrize("end", [end_by_term, end_by_closing_the_terminal, end_by_kill])
+@pytest.mark.parametrize("end", [end_by_term, end_by_closing_the_terminal])
 def test_whatever_ends_the_script_the_vault_is_saved_and_nothing_is_left(make_tree, uid, mode, end):
     tree = make_tree(uid)
     terminal = tree.terminal(mode)
     said = to_the_shell(terminal, new=True)
     type_to(terminal, f"printf '%s\\n' {CANARY} >note; cat note", rf"\n{CANARY}")
     end(terminal)
-    if end is end_by_kill and mode == SUBREAPER:
-        # Nobody is there to take the folders away, but there is nothing in them.
-        until(lambda: not tree.processes(), "an end of all")
-        for ram in set(re.findall(RAM, said)):
-            assert {path.name for path in pathlib.Path(ram).rglob("*")} <= {"run", "control.sock", "home", "secrets"}
-            shutil.rmtree(ram)
     tree.nothing_is_left(said)
+    the_canary_is_there(tree, mode)
+
+
+@USERS
+@MODES
+def test_a_script_that_is_killed_takes_the_pod_with_it_saved(make_tree, uid, mode):
+    """No trap sees it, and nobody hangs the terminal up."""
+    tree = make_tree(uid)
+    terminal = tree.terminal(mode, guard=True)
+    said = to_the_shell(terminal, new=True)
+    type_to(terminal, f"printf '%s\\n' {CANARY} >note; cat note", rf"\n{CANARY}")
+    script = children(terminal.pid)[0]
+    os.kill(script, signal.SIGKILL)
+    until(lambda: {pid for pid, _ in tree.processes()} <= {terminal.pid, *children(terminal.pid)} - {script},
+          f"an end of all but the guard and its sleep: {tree.processes()}")
+    terminal.close(force=True)
+    for ram in set(re.findall(RAM, said)):
+        # Nobody was there to take the folders away, but there is nothing in them.
+        assert {path.name for path in pathlib.Path(ram).rglob("*")} <= {"run", "control.sock", "home", "secrets"}
+        shutil.rmtree(ram)
+    tree.nothing_is_left(said)
+    the_canary_is_there(tree, mode)
+
+
+@MODES
+def test_a_stop_that_can_not_save_fails_and_destroys_nothing(make_tree, mode):
+    tree = make_tree(USER)
     terminal = tree.terminal(mode)
-    to_the_shell(terminal, new=False)
-    type_to(terminal, "cat note", rf"\n{CANARY}")
+    to_the_shell(terminal, new=True)
+    type_to(terminal, f"printf '%s\\n' {CANARY} >note; cat note", rf"\n{CANARY}")
+    before = tree.vault(True).read_bytes()
+    tree.vault(True).parent.chmod(0o500)
     terminal.sendline("exit")
-    assert to_the_end(terminal)[0] == 0
+    code, said = to_the_end(terminal)
+    assert code == 74 and f"the pod's log is {tree.place(True)}/log" in said
+    assert tree.vault(True).read_bytes() == before
+    if mode == NAMESPACE:
+        tree.nothing_is_left(said)
+    else:
+        ram = re.search(r"what could not be saved is still in (\S+)", said)[1]
+        assert (pathlib.Path(ram) / "secrets/note").read_text() == CANARY + "\n"
+        shutil.rmtree(pathlib.Path(ram).parent)
 
 
 def test_a_second_try_is_turned_away_while_the_first_is_open(make_tree):
