@@ -120,12 +120,8 @@ static int start(struct pod *p)
     pod_prepare(p);
     p->foreground = -1;
     if (p->options.command[0]) {
-<<<<<<< HEAD
-        p->main_pid = child_start(p->options.command, p->configured);
-=======
         p->foreground = child_foreground();
-        p->main_pid = child_start(p->options.command);
->>>>>>> main
+        p->main_pid = child_start(p->options.command, p->configured);
         if (p->main_pid < 0) {
             log_say("error", "the main command can't be started: no process to be had");
             return -1;
