@@ -88,7 +88,7 @@ try:
 	$(MAKE) all
 	tests/try
 
-# Named parts: make check-long PARTS="docker ns".
+# Named parts: make check-long PARTS="stop-time memory-limit"; tests/check names them.
 check:
 	tests/packages check
 	$(MAKE) all tests

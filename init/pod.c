@@ -116,6 +116,8 @@ static void prepare_vault(struct pod *p)
     const char *vault = p->options.vault ? p->options.vault : DEFAULT_VAULT;
     struct workers *ws = &p->workers;
 
+    if (strlen(vault) < sizeof p->vault)
+        memcpy(p->vault, vault, strlen(vault) + 1);
     if (p->absent.word[0])
         return;
     if (!p->owner.possible) {
@@ -131,7 +133,6 @@ static void prepare_vault(struct pod *p)
         unavailable(p, "bad-run-dir", "the vault and the run directory need absolute paths under 240 bytes");
         return;
     }
-    memcpy(p->vault, vault, strlen(vault) + 1);
     if (!p->ram.usable) {
         unavailable(p, p->ram.problem.word, p->ram.problem.text);
         return;
@@ -170,7 +171,9 @@ void pod_prepare(struct pod *p)
         if (errno == EADDRINUSE) /* what lies there is another PID 1's: hands off */
             unavailable(p, "bad-run-dir", "another tazpod-init serves this run directory");
         else
-            unavailable(p, "bad-run-dir", "the control socket can't be made in the run directory");
+            unavailable(p, p->ram.usable ? "bad-run-dir" : p->ram.problem.word,
+                        p->ram.usable ? "the control socket can't be made in the run directory"
+                                      : p->ram.problem.text);
     } else {
         ram_set_aside(&p->ram);
     }

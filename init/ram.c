@@ -67,7 +67,10 @@ void ram_open(struct ram *r, const char *path, uid_t owner, gid_t group)
     r->group = group;
     r->dir = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (r->dir < 0 || fstatfs(r->dir, &fs) < 0 || fstat(r->dir, &sb) < 0) {
-        refuse(r, "bad-run-dir", "can't be used", errno == ENOENT ? ": it does not exist" : "");
+        refuse(r, "bad-run-dir", "can't be used",
+               errno == ENOENT   ? " (it does not exist)"
+               : errno == EACCES ? " (it is somebody else's)"
+                                 : "");
         return;
     }
     if ((unsigned long)fs.f_type != MAGIC_TMPFS && (unsigned long)fs.f_type != MAGIC_RAMFS) {
