@@ -391,10 +391,10 @@ static void perform(struct pod *p, uint32_t act, struct asker *a)
         workers_drop_reserve(&p->workers);
     if (act & (ACT_START_UNLOCK | ACT_START_CREATE))
         start_open(p, a);
-    if (act & ACT_HIDE)
-        (void)ram_hide(&p->ram); /* fails when the tree is not in its place; then the save does too */
     if (act & ACT_UNHIDE)
         (void)ram_unhide(&p->ram);
+    if (act & ACT_HIDE)
+        (void)ram_hide(&p->ram); /* fails when the tree is not in its place; then the save does too */
     if (act & ACT_ANSWER_UNLOCK) {
         if (p->last.word[0]) {
             ram_discard_staging(&p->ram);
@@ -630,11 +630,9 @@ static void look_around(struct pod *p, int64_t now)
     if (now < p->look_at_ms)
         return;
     if (!procs_any()) {
-        p->look_at_ms = INT64_MAX;
         /* Process numbers are given out in order: two more are the workers of the first save. */
         pod_event(p, &(struct event){.type = EVENT_ALL_GONE,
                                      .alone = p->stop_pid > 0 && procs_last_pid() == p->stop_pid + 2});
-        return;
     }
     p->look_at_ms = now + p->look_step_ms;
     p->look_step_ms += p->look_step_ms < LOOK_MOST_MS ? (p->look_step_ms + 1) / 2 : 0;
