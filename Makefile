@@ -88,7 +88,7 @@ try:
 	$(MAKE) all
 	tests/try
 
-# Named parts: make check-long PARTS="docker ns".
+# Named parts: make check-long PARTS="stop-time memory-limit"; tests/check names them.
 check:
 	tests/packages check
 	$(MAKE) all tests
@@ -107,8 +107,22 @@ bench:
 # --- what the tests need beside the two programs ---
 
 BENCH = $(B)/tests/bench-init $(B)/tests/bench-child
+UNIT = $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/unit-*.c))
+UNIT_LIB = $(B)/tests/modules.a
 
-tests: all $(BENCH)
+tests: all $(BENCH) $(UNIT)
+
+# Every module once more, by one compiler, so that any test may call any of them.
+$(B)/tests/init/%.o: init/%.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(CLI_FLAGS) -MMD -c -o $@ $<
+
+$(UNIT_LIB): $(patsubst %,$(B)/tests/init/%.o,$(filter-out main,$(INIT))) $(VAULT:%=$(B)/vault/%.o)
+	rm -f $@
+	$(AR) rcs $@ $^
+
+$(B)/tests/unit-%: tests/unit/unit-%.c tests/unit/unit.c tests/unit/unit.h $(UNIT_LIB)
+	$(CC) $(CFLAGS) $(OURS) -Itests/unit -o $@ $< tests/unit/unit.c $(UNIT_LIB) -lcmocka $(LIBS)
 
 $(B)/tests/bench-init: tests/bench/init_bench.c tests/bench/page.h
 	@mkdir -p $(@D)

@@ -53,7 +53,7 @@ int control_open(struct control *c, int dir, uid_t owner, gid_t group)
         rc = bind_here(c, owner, group);
         if (back >= 0) {
             int saved = errno;
-            (void)fchdir(back); /* the main command starts where PID 1 was started */
+            (void)!fchdir(back); /* the main command starts where PID 1 was started */
             errno = saved;
         }
     }

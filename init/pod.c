@@ -107,6 +107,8 @@ static void prepare_vault(struct pod *p)
     const char *vault = p->options.vault ? p->options.vault : DEFAULT_VAULT;
     struct workers *ws = &p->workers;
 
+    if (strlen(vault) < sizeof p->vault)
+        memcpy(p->vault, vault, strlen(vault) + 1);
     if (p->absent.word[0])
         return;
     if (!p->owner.possible) {
@@ -119,7 +121,6 @@ static void prepare_vault(struct pod *p)
         unavailable(p, "bad-run-dir", "the vault and the run directory need absolute paths under 240 bytes");
         return;
     }
-    memcpy(p->vault, vault, strlen(vault) + 1);
     if (!p->ram.usable) {
         unavailable(p, p->ram.problem.word, p->ram.problem.text);
         return;
@@ -160,7 +161,9 @@ void pod_prepare(struct pod *p)
         if (errno == EADDRINUSE) /* what lies there is another PID 1's: hands off */
             unavailable(p, "bad-run-dir", "another tazpod-init serves this run directory");
         else
-            unavailable(p, "bad-run-dir", "the control socket can't be made in the run directory");
+            unavailable(p, p->ram.usable ? "bad-run-dir" : p->ram.problem.word,
+                        p->ram.usable ? "the control socket can't be made in the run directory"
+                                      : p->ram.problem.text);
     } else {
         ram_set_aside(&p->ram);
     }
@@ -457,10 +460,10 @@ static void perform(struct pod *p, uint32_t act, struct asker *a)
         workers_drop_reserve(&p->workers);
     if (act & (ACT_START_UNLOCK | ACT_START_CREATE))
         start_open(p, a);
-    if (act & ACT_HIDE)
-        (void)ram_hide(&p->ram); /* fails when the tree is not in its place; then the save does too */
     if (act & ACT_UNHIDE)
         (void)ram_unhide(&p->ram);
+    if (act & ACT_HIDE)
+        (void)ram_hide(&p->ram); /* fails when the tree is not in its place; then the save does too */
     if (act & ACT_ANSWER_UNLOCK) {
         drop_pending(p);
         if (p->last.word[0]) {
@@ -707,11 +710,9 @@ static void look_around(struct pod *p, int64_t now)
     if (now < p->look_at_ms)
         return;
     if (!procs_any()) {
-        p->look_at_ms = INT64_MAX;
         /* Process numbers are given out in order: two more are the workers of the first save. */
         pod_event(p, &(struct event){.type = EVENT_ALL_GONE,
                                      .alone = p->stop_pid > 0 && procs_last_pid() == p->stop_pid + 2});
-        return;
     }
     p->look_at_ms = now + p->look_step_ms;
     p->look_step_ms += p->look_step_ms < LOOK_MOST_MS ? (p->look_step_ms + 1) / 2 : 0;

@@ -188,7 +188,10 @@ void ram_open(struct ram *r, const char *path, uid_t owner, gid_t group, enum ra
     r->dir = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (r->dir < 0 || fstat(r->dir, &sb) < 0 ||
         join(r->secrets, path, SECRETS) < 0 || join(r->locking, path, LOCKING) < 0) {
-        refuse(r, "bad-run-dir", "can't be used", errno == ENOENT ? ": it does not exist" : "");
+        refuse(r, "bad-run-dir", "can't be used",
+               errno == ENOENT   ? " (it does not exist)"
+               : errno == EACCES ? " (it is somebody else's)"
+                                 : "");
         return;
     }
     r->usable = true;

@@ -41,9 +41,6 @@ static uint32_t last_save(struct supervisor *s)
         s->saves_started++;
         s->retries = 0;
         return ACT_DROP_RESERVE | ACT_START_SAVE;
-    case VAULT_SAVING: /* a first save that outlived its time, see start_kill */
-        s->phase = PHASE_LAST_SAVE;
-        return 0;
     case VAULT_LOCKING:
         s->phase = PHASE_WIPE;
         return 0;
@@ -71,6 +68,8 @@ static uint32_t start_kill(struct supervisor *s, int64_t now_ms)
     s->phase = PHASE_KILL;
     /* Who is not gone then can't be killed by us; the save does not wait for him. */
     s->kill_at_ms = now_ms + s->stop_timeout_ms / 16;
+    if (s->kill_at_ms > s->end_at_ms)
+        s->kill_at_ms = s->end_at_ms;
     return ACT_KILL;
 }
 
@@ -142,6 +141,9 @@ static uint32_t on_all_gone(struct supervisor *s, bool alone)
 {
     if (s->phase != PHASE_WAIT && s->phase != PHASE_KILL)
         return 0;
+    /* A first save that still runs began before they had gone, so another has to follow: later. */
+    if (s->vault == VAULT_SAVING)
+        return 0;
     /* Nobody was there before the first save, during it, or after it: it was the last one. */
     if (s->alone && alone && s->vault == VAULT_OPEN && !s->unsaved && s->first_save_began) {
         s->phase = PHASE_WIPE;
@@ -163,6 +165,8 @@ static uint32_t on_timer(struct supervisor *s, int64_t now_ms)
             return now_ms < s->end_at_ms ? 0 : give_up(s);
         return now_ms < s->kill_at_ms ? 0 : start_kill(s, now_ms);
     case PHASE_KILL:
+        if (s->vault == VAULT_SAVING) /* its workers have been killed, which is about to be noticed */
+            return now_ms < s->end_at_ms ? 0 : give_up(s);
         return now_ms < s->kill_at_ms ? 0 : last_save(s);
     case PHASE_LAST_SAVE:
         return now_ms < s->end_at_ms ? 0 : give_up(s);
@@ -189,7 +193,7 @@ static uint32_t on_unlock(struct supervisor *s, bool create)
         return ACT_REFUSE_BUSY;
     case VAULT_OPEN:
     case VAULT_SAVING:
-        if (s->creating)
+        if (s->creating || s->lock_after || s->lock_again) /* it is not open yet, or not for long */
             return ACT_REFUSE_BUSY;
         return create ? ACT_REFUSE_STATE : ACT_ALREADY;
     default:
@@ -247,7 +251,7 @@ static uint32_t after_save(struct supervisor *s, bool ok)
     s->lock_after = s->creating = false;
     if (made && !ok) { /* there is no vault, so there is nothing to keep */
         s->vault = VAULT_LOCKING;
-        s->unsaved = false;
+        s->unsaved = s->save_again = s->lock_again = false;
         return ACT_FORGET_KEY | ACT_START_WIPE | ACT_ANSWER_UNLOCK;
     }
     if (lock && ok) {
@@ -335,6 +339,8 @@ static uint32_t on_wiped(struct supervisor *s)
 
 uint32_t step(struct supervisor *s, const struct event *ev, int64_t now_ms)
 {
+    if (s->phase == PHASE_DONE)
+        return 0;
     switch (ev->type) {
     case EVENT_STOP:
         if (s->phase == PHASE_RUN) {
@@ -367,7 +373,7 @@ int64_t step_deadline(const struct supervisor *s)
     switch (s->phase) {
     case PHASE_FIRST_SAVE: return first_save_end(s);
     case PHASE_WAIT: return s->vault == VAULT_SAVING ? s->end_at_ms : s->kill_at_ms;
-    case PHASE_KILL: return s->kill_at_ms;
+    case PHASE_KILL: return s->vault == VAULT_SAVING ? s->end_at_ms : s->kill_at_ms;
     case PHASE_LAST_SAVE:
     case PHASE_WIPE: return s->end_at_ms;
     default: return INT64_MAX;

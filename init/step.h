@@ -82,8 +82,8 @@ enum action {
     ACT_DROP_RESERVE = 1u << 5,
     ACT_START_UNLOCK = 1u << 6,
     ACT_START_CREATE = 1u << 7,
-    ACT_HIDE = 1u << 8,          /* the vault leaves its place, for a lock's save */
-    ACT_UNHIDE = 1u << 9,       /* and comes back, when that failed */
+    ACT_UNHIDE = 1u << 8,        /* the vault comes back to its place, when a lock's save failed */
+    ACT_HIDE = 1u << 9,          /* it leaves its place, for a lock's save */
     ACT_ANSWER_UNLOCK = 1u << 10,
     ACT_ANSWER_SAVE = 1u << 11,  /* all who wait for a save up to this one */
     ACT_FORGET_KEY = 1u << 12,

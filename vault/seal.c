@@ -227,17 +227,14 @@ static int damaged(struct err *e)
                    "in its place");
 }
 
-/* One chunk from `at`: at most a full one, never beyond end. Returns its bytes, -1 on error. */
-static ssize_t read_chunk(int fd, uint64_t at, uint64_t end, struct err *e)
+/* So many bytes from `at` into `sealed`. -1 on error, also when the file shrank meanwhile. */
+static int read_at(int fd, uint64_t at, size_t want, struct err *e)
 {
-    uint64_t want = end - at < CHUNK_SEALED ? end - at : CHUNK_SEALED;
-    ssize_t n = io_read_at(fd, sealed, (size_t)want, (off_t)at);
+    ssize_t n = io_read_at(fd, sealed, want, (off_t)at);
 
     if (n < 0)
-        err_sys(e, "read the vault");
-    else if ((uint64_t)n < want)
-        return truncated(e); /* it shrank while it was read */
-    return n;
+        return err_sys(e, "read the vault");
+    return (size_t)n < want ? truncated(e) : 0;
 }
 
 int seal_open_stream(const struct secret *key, const struct header *h, const uint8_t *bytes, size_t len,
@@ -263,28 +260,25 @@ int seal_open_stream(const struct secret *key, const struct header *h, const uin
         truncated(e);
         goto out;
     }
-    if (io_read_at(fd, sealed, STREAM_HEADER, (off_t)at) != STREAM_HEADER) {
-        err_sys(e, "read the vault");
+    if (read_at(fd, at, STREAM_HEADER, e) < 0)
         goto out;
-    }
     crypto_secretstream_xchacha20poly1305_init_pull(&st, sealed, k);
     at += STREAM_HEADER;
 
     while (!last) {
         unsigned long long got = 0;
         uint8_t tag = 0;
-        ssize_t n;
+        size_t n = end - at < CHUNK_SEALED ? (size_t)(end - at) : CHUNK_SEALED;
 
-        if (at == end) { /* no final chunk */
+        if (n == 0) { /* no final chunk */
             truncated(e);
             goto out;
         }
-        n = read_chunk(fd, at, end, e);
-        if (n < 0)
+        if (read_at(fd, at, n, e) < 0)
             goto out;
-        at += (uint64_t)n;
+        at += n;
         if (crypto_secretstream_xchacha20poly1305_pull(&st, plain, &got, &tag, sealed,
-                                                       (unsigned long long)n, ad, sizeof ad) != 0) {
+                                                       n, ad, sizeof ad) != 0) {
             at == end && !marked ? truncated(e) : damaged(e);
             goto out;
         }
