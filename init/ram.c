@@ -395,11 +395,24 @@ static int publish_mount(struct ram *r)
     return rc;
 }
 
+static int publish_directory(struct ram *r)
+{
+    struct stat sb;
+
+    if (fstatat(r->dir, STAGING, &sb, AT_SYMLINK_NOFOLLOW) < 0)
+        return -1;
+    if (!S_ISDIR(sb.st_mode)) {
+        errno = ENOTDIR;
+        return -1;
+    }
+    return rename_exclusive(r, STAGING, SECRETS);
+}
+
 int ram_publish(struct ram *r)
 {
     struct stat sb;
 
-    if ((r->own ? publish_mount(r) : rename_exclusive(r, STAGING, SECRETS)) < 0 ||
+    if ((r->own ? publish_mount(r) : publish_directory(r)) < 0 ||
         fstatat(r->dir, SECRETS, &sb, AT_SYMLINK_NOFOLLOW) < 0)
         return -1;
     r->tree = sb.st_ino;

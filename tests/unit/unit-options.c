@@ -53,8 +53,11 @@ static void without_words_all_is_as_documented(void **state)
     assert_false(o.run_dir_named);
     assert_null(o.program);
     assert_true(o.owner == -1);
-    assert_int_equal(o.stop_timeout_ms, 8000);
-    assert_int_equal(o.worker_timeout_ms, 60000);
+    assert_int_equal(o.stop_timeout_ms, 0); /* not named: a file may say, else the default */
+    assert_int_equal(o.worker_timeout_ms, 0);
+    assert_int_equal(o.backend, BACKEND_AUTO);
+    assert_false(o.backend_named || o.require_noswap || o.log_json || o.log_json_named);
+    assert_int_equal(o.ram_size, 0);
     assert_false(o.help || o.version);
     assert_null(o.command[0]);
 }
@@ -139,15 +142,15 @@ static void what_is_not_understood_is_named(void **state)
     refused("--vault-that-is-longer-than-any-option=1", parse("--vault-that-is-longer-than-any-option=1", NULL));
 }
 
-static void times_are_seconds_or_milliseconds_up_to_a_day(void **state)
+static void times_are_seconds_or_milliseconds_from_100ms_to_an_hour(void **state)
 {
     static const struct {
         const char *text;
         int64_t ms; /* -1: refused */
     } TIMES[] = {
-        {"8", 8000},        {"8s", 8000},          {"500ms", 500},       {"1ms", 1},
-        {"0008", 8000},     {"86400", 86400000},   {"86400s", 86400000}, {"86400000ms", 86400000},
-        {"86401", -1},      {"86400001ms", -1},    {"s", -1},            {"ms", -1},
+        {"8", 8000},        {"8s", 8000},          {"500ms", 500},       {"100ms", 100},
+        {"0008", 8000},     {"3600", 3600000},     {"3600s", 3600000},   {"3600000ms", 3600000},
+        {"3601", -1},       {"3600001ms", -1},     {"99ms", -1},         {"0", -1},    {"s", -1},            {"ms", -1},
         {"-1", -1},         {"+1", -1},            {" 1", -1},           {"1 ", -1},
         {"1.5", -1},        {"1m", -1},            {"8S", -1},           {"1msx", -1},
         {"0x10", -1},       {"99999999999999999999", -1}, {"99999999999999999999ms", -1}, {"9223372036854775807", -1},
@@ -233,7 +236,7 @@ int main(void)
         cmocka_unit_test_setup(the_command_begins_behind_two_dashes, clean_environment),
         cmocka_unit_test_setup(help_and_version_take_no_value, clean_environment),
         cmocka_unit_test_setup(what_is_not_understood_is_named, clean_environment),
-        cmocka_unit_test_setup(times_are_seconds_or_milliseconds_up_to_a_day, clean_environment),
+        cmocka_unit_test_setup(times_are_seconds_or_milliseconds_from_100ms_to_an_hour, clean_environment),
         cmocka_unit_test_setup(an_owner_is_a_number_and_never_root, clean_environment),
         cmocka_unit_test_setup(every_option_is_a_variable_too, clean_environment),
         cmocka_unit_test_setup(an_option_counts_more_than_its_variable, clean_environment),

@@ -13,6 +13,26 @@
 #include "../../init/ram.h"
 #include "unit.h"
 
+/* The tree that was published is in its place. */
+static bool in_place(const struct ram *r)
+{
+    int fd = r->hidden ? -1 : ram_tree(r);
+
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0;
+}
+
+/* 0, or -1 with errno; nobody fills it here, so its descriptor is closed. */
+static int stage(struct ram *r)
+{
+    int fd = ram_stage(r);
+
+    if (fd >= 0)
+        close(fd);
+    return fd < 0 ? -1 : 0;
+}
+
 enum { STRANGER = 12345, BUDGET = 500 };
 
 struct run {
@@ -25,7 +45,7 @@ static int set_up(void **state)
     static struct run r;
 
     r.path = unit_dir(true);
-    ram_open(&r.ram, r.path, geteuid(), getegid());
+    ram_open(&r.ram, r.path, geteuid(), getegid(), BACKEND_GIVEN);
     *state = &r;
     return r.ram.usable ? 0 : -1;
 }
@@ -102,7 +122,7 @@ static int wipe(struct run *r, int budget)
 /* A vault in its place with one file. */
 static void open_vault(struct run *r)
 {
-    assert_int_equal(ram_stage(&r->ram), 0);
+    assert_int_equal(stage(&r->ram), 0);
     make_file(r, ".staging/token");
     assert_int_equal(ram_publish(&r->ram), 0);
 }
@@ -113,7 +133,7 @@ static void refused(const char *path, uid_t owner, const char *word)
 {
     struct ram r;
 
-    ram_open(&r, path, owner, getegid());
+    ram_open(&r, path, owner, getegid(), BACKEND_GIVEN);
     assert_false(r.usable);
     assert_string_equal(r.problem.word, word);
     assert_int_equal(r.problem.code, EX_TP_UNAVAILABLE);
@@ -152,7 +172,7 @@ static void a_long_path_leaves_the_reason_in_its_place(void **state)
     memset(path, 'x', sizeof path);
     path[0] = '/';
     path[sizeof path - 1] = '\0';
-    ram_open(&r, path, geteuid(), getegid());
+    ram_open(&r, path, geteuid(), getegid(), BACKEND_GIVEN);
     assert_false(r.usable);
     assert_int_equal(strlen(r.problem.text), WIRE_TEXT_MAX - 1);
 }
@@ -169,7 +189,7 @@ static void a_directory_that_others_may_enter_is_closed(void **state)
         assert_int_equal(fchmod(r->ram.dir, MODES[i]), 0);
         if ((MODES[i] & 0400) == 0)
             assert_int_equal(fchmod(r->ram.dir, 0700), 0); /* it could not even be opened */
-        ram_open(&again, r->path, geteuid(), getegid());
+        ram_open(&again, r->path, geteuid(), getegid(), BACKEND_GIVEN);
         assert_true(again.usable);
         assert_int_equal(mode_of(r, "."), 0700);
         close(again.dir);
@@ -193,7 +213,7 @@ static void a_sticky_directory_of_roots_is_taken_as_it_is(void **state)
 
     if (geteuid() == 0)
         assert_int_equal(fchmod(r->ram.dir, 01777), 0);
-    ram_open(&ram, path, STRANGER, STRANGER);
+    ram_open(&ram, path, STRANGER, STRANGER, BACKEND_GIVEN);
     assert_true(ram.usable);
     assert_int_equal(stat(path, &sb), 0);
     assert_int_equal(sb.st_mode & 07777, 01777);
@@ -226,7 +246,7 @@ static void a_tree_found_at_the_start_is_kept_closed(void **state)
     assert_false(exists(r, "secrets"));
     assert_int_equal(mode_of(r, ".stale-0"), 0);
     assert_int_equal(ram_stale(&r->ram), 1);
-    assert_false(ram_is_ours(&r->ram));
+    assert_false(in_place(&r->ram));
     assert_int_equal(fchmodat(r->ram.dir, ".stale-0", 0700, 0), 0);
     check_file(unit_path(r->path, ".stale-0/token"));
 }
@@ -237,7 +257,9 @@ static void every_start_keeps_what_it_finds_beside_what_was_kept(void **state)
 
     for (uint32_t i = 0; i < 12; i++) {
         make_dir(r, "secrets");
+        make_file(r, "secrets/token");
         make_dir(r, ".locking");
+        make_file(r, ".locking/token");
         ram_set_aside(&r->ram);
         assert_int_equal(ram_stale(&r->ram), 2 * (i + 1));
     }
@@ -252,9 +274,20 @@ static void a_gap_among_the_kept_is_filled_and_all_are_counted(void **state)
     make_dir(r, ".stale-1");
     make_dir(r, ".stale-900");
     make_dir(r, "secrets");
+    make_file(r, "secrets/token");
     ram_set_aside(&r->ram);
     assert_true(exists(r, ".stale-0"));
     assert_int_equal(ram_stale(&r->ram), 3);
+}
+
+static void an_empty_directory_in_the_vaults_place_is_just_removed(void **state)
+{
+    struct run *r = *state;
+
+    make_dir(r, "secrets");
+    ram_set_aside(&r->ram);
+    assert_int_equal(ram_stale(&r->ram), 0);
+    assert_false(exists(r, "secrets"));
 }
 
 static void a_file_or_link_in_the_vaults_place_is_kept_too(void **state)
@@ -281,7 +314,7 @@ static void what_a_link_points_to_keeps_its_mode(void **state)
     ram_set_aside(&r->ram);
     assert_int_equal(mode_of(r, "elsewhere"), 0600);
     assert_int_equal(symlinkat("elsewhere", r->ram.dir, "secrets"), 0);
-    assert_int_equal(ram_stage(&r->ram), 0);
+    assert_int_equal(stage(&r->ram), 0);
     assert_int_equal(mode_of(r, "elsewhere"), 0600);
 }
 
@@ -311,13 +344,13 @@ static void a_staged_tree_is_seen_by_nobody_until_it_is_published(void **state)
 {
     struct run *r = *state;
 
-    assert_int_equal(ram_stage(&r->ram), 0);
+    assert_int_equal(stage(&r->ram), 0);
     assert_int_equal(mode_of(r, ".staging"), 0700);
     assert_false(exists(r, "secrets"));
-    assert_false(ram_is_ours(&r->ram));
+    assert_false(in_place(&r->ram));
     make_file(r, ".staging/token");
     assert_int_equal(ram_publish(&r->ram), 0);
-    assert_true(ram_is_ours(&r->ram));
+    assert_true(in_place(&r->ram));
     assert_false(exists(r, ".staging"));
     check_file(unit_path(r->path, "secrets/token"));
 }
@@ -331,7 +364,7 @@ static void staging_starts_empty_and_0700_whatever_was_there(void **state)
     make_dir(r, ".staging");
     assert_int_equal(fchmodat(r->ram.dir, ".staging", 0755, 0), 0);
     make_file(r, ".staging/old");
-    assert_int_equal(ram_stage(&r->ram), 0);
+    assert_int_equal(stage(&r->ram), 0);
     assert_int_equal(mode_of(r, ".staging"), 0700);
     assert_false(exists(r, ".staging/old"));
     wipe(r, BUDGET);
@@ -344,7 +377,7 @@ static void staging_sets_aside_what_stands_in_the_vaults_place(void **state)
 
     make_dir(r, "secrets");
     make_file(r, "secrets/somebodys");
-    assert_int_equal(ram_stage(&r->ram), 0);
+    assert_int_equal(stage(&r->ram), 0);
     assert_false(exists(r, "secrets"));
     assert_int_equal(ram_stale(&r->ram), 1);
 }
@@ -353,10 +386,10 @@ static void publishing_replaces_nothing(void **state)
 {
     struct run *r = *state;
 
-    assert_int_equal(ram_stage(&r->ram), 0);
+    assert_int_equal(stage(&r->ram), 0);
     make_dir(r, "secrets");
     assert_int_equal(ram_publish(&r->ram), -1);
-    assert_false(ram_is_ours(&r->ram));
+    assert_false(in_place(&r->ram));
     assert_true(exists(r, ".staging"));
 }
 
@@ -378,10 +411,10 @@ static void a_vault_hides_and_comes_back(void **state)
     open_vault(r);
     assert_int_equal(ram_hide(&r->ram), 0);
     assert_false(exists(r, "secrets"));
-    assert_false(ram_is_ours(&r->ram));
+    assert_false(in_place(&r->ram));
     check_file(unit_path(r->path, ".locking/token"));
     assert_int_equal(ram_unhide(&r->ram), 0);
-    assert_true(ram_is_ours(&r->ram));
+    assert_true(in_place(&r->ram));
     check_file(unit_path(r->path, "secrets/token"));
 }
 
@@ -391,15 +424,15 @@ static void another_tree_in_the_vaults_place_is_not_ours(void **state)
 
     open_vault(r);
     assert_int_equal(renameat(r->ram.dir, "secrets", r->ram.dir, "moved"), 0);
-    assert_false(ram_is_ours(&r->ram));
+    assert_false(in_place(&r->ram));
     assert_int_equal(ram_hide(&r->ram), -1);
     assert_int_equal(errno, ENOENT);
     assert_int_equal(symlinkat("moved", r->ram.dir, "secrets"), 0);
-    assert_false(ram_is_ours(&r->ram)); /* not even through a link */
+    assert_false(in_place(&r->ram)); /* not even through a link */
     assert_int_equal(unlinkat(r->ram.dir, "secrets", 0), 0);
     make_dir(r, "secrets");
     make_file(r, "secrets/somebodys");
-    assert_false(ram_is_ours(&r->ram));
+    assert_false(in_place(&r->ram));
     assert_int_equal(ram_hide(&r->ram), -1);
     ram_discard_tree(&r->ram);
     wipe(r, BUDGET);
@@ -413,7 +446,7 @@ static void a_discarded_tree_that_somebody_puts_back_is_not_ours(void **state)
     open_vault(r);
     ram_discard_tree(&r->ram);
     assert_int_equal(renameat(r->ram.dir, ".wiping-0", r->ram.dir, "secrets"), 0);
-    assert_false(ram_is_ours(&r->ram));
+    assert_false(in_place(&r->ram));
 }
 
 static void a_discarded_vault_is_gone_at_once_and_wiped_later(void **state)
@@ -423,7 +456,7 @@ static void a_discarded_vault_is_gone_at_once_and_wiped_later(void **state)
     open_vault(r);
     ram_discard_tree(&r->ram);
     assert_false(exists(r, "secrets"));
-    assert_false(ram_is_ours(&r->ram));
+    assert_false(in_place(&r->ram));
     assert_true(exists(r, ".wiping-0/token"));
     wipe(r, BUDGET);
     assert_int_equal(entries(r), 0);
@@ -680,6 +713,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_tree_found_at_the_start_is_kept_closed, set_up, tear_down),
         cmocka_unit_test_setup_teardown(every_start_keeps_what_it_finds_beside_what_was_kept, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_gap_among_the_kept_is_filled_and_all_are_counted, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(an_empty_directory_in_the_vaults_place_is_just_removed, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_file_or_link_in_the_vaults_place_is_kept_too, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_a_link_points_to_keeps_its_mode, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_a_killed_unlock_or_lock_left_is_removed_and_the_kept_stay, set_up,
