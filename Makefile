@@ -4,7 +4,8 @@
 # make bench      prints figures beside those of other programs
 # make install    DESTDIR= PREFIX=
 #
-# CFLAGS and LDFLAGS are yours; ours stand beside them. DEBUG=1, SAN=1.
+# CFLAGS and LDFLAGS are yours; ours stand beside them. DEBUG=1: no optimiser. SAN=1: address and
+# undefined behaviour sanitizers, for the unit tests (a filtered worker does not survive them).
 
 VERSION = 0.1.0
 PREFIX = /usr/local
@@ -37,8 +38,17 @@ INIT_CC = $(if $(MUSL),$(MUSL),$(CC))
 INIT_FLAGS = $(OURS) -Os -fno-asynchronous-unwind-tables -Wno-sign-conversion
 INIT_LINK = -static -Wl,--gc-sections -Wl,-z,noexecstack -Wl,-z,norelro -Wl,--build-id=none
 
+ifdef SAN
+CFLAGS = -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+INIT_CC = $(CC)
+INIT_LINK = -Wl,--gc-sections
+endif
+
 CLI_FLAGS = $(OURS) $(HARD) -fPIE
 CLI_LINK = -static-pie $(LINK) -Wl,--build-id=none
+ifdef SAN
+CLI_LINK = -pie $(LINK)
+endif
 LIBS = -larchive -lzstd -lsodium -lseccomp -linih
 
 INIT = main pod step control worker ram mount caps key child procs owner options signals wire log dir notify
@@ -107,6 +117,9 @@ bench:
 # --- what the tests need beside the two programs ---
 
 BENCH = $(B)/tests/bench-init $(B)/tests/bench-child
+ifdef SAN
+BENCH =
+endif
 UNIT = $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/unit-*.c))
 UNIT_LIB = $(B)/tests/modules.a
 

@@ -204,6 +204,8 @@ static struct wire_status status_now(const struct pod *p)
     s.state = p->sup.vault;
     if (p->sup.creating)
         s.state = VAULT_OPENING;
+    if (p->sup.lock_after)
+        s.state = VAULT_LOCKING;
     if (p->sup.phase != PHASE_RUN)
         s.state = VAULT_STOPPING;
     s.ram = !p->ram.usable ? RAM_NONE : p->ram.own ? RAM_OWN : RAM_GIVEN;

@@ -569,8 +569,8 @@ static int wipe_in_top(void *ctx, const char *name)
         return 0;
     }
     w->sub = open_dir(w->top, name);
-    if (w->sub < 0)
-        return -1;
+    if (w->sub < 0) /* somebody else's: the rest goes all the same, and what stays is reported */
+        return 0;
     (void)fchmod(w->sub, 0700); /* entries of a 0555 directory can't be deleted */
     rc = dir_each(w->sub, wipe_in_sub, w);
     close(w->sub);
@@ -588,6 +588,8 @@ static int wipe_pass(int top, int *budget)
     (void)fchmod(top, 0700); /* entries of a 0555 directory can't be deleted */
     rc = dir_each(top, wipe_in_top, &w);
     *budget = w.budget;
+    if (rc > 0 && !w.progress) /* nothing but what can't be deleted, and a budget's worth of it */
+        rc = -1;
     if (rc)
         return rc;
     rc = dir_each(top, any_entry, NULL);

@@ -320,8 +320,7 @@ static uint32_t on_job_failed(struct supervisor *s, bool may_retry, int64_t now_
     }
     if (s->vault != VAULT_SAVING)
         return 0;
-    /* In PHASE_KILL it was PHASE_KILL that killed the workers; the last save is still to come. */
-    if (may_retry && s->retries < RETRIES && s->phase != PHASE_KILL) {
+    if (may_retry && s->retries < RETRIES) {
         s->retries++;
         return ACT_DROP_RESERVE | ACT_START_SAVE;
     }

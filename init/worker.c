@@ -314,6 +314,8 @@ static bool hear(struct workers *ws, struct worker *w, struct key *key)
     if (n < 0 && errno == EAGAIN)
         return false;
     if (n <= 0) { /* the end: its exit says why */
+        if (passed >= 0)
+            close(passed);
         close(w->channel);
         w->channel = -1;
         return false;

@@ -11,7 +11,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { NAME_MAX_BESIDE = STORE_NAME_MAX + 48 };
+#include "base/io.h"
+
+enum { NAME_MAX_BESIDE = STORE_NAME_MAX + 48, CONFLICTS = 1000 };
 
 static void beside(const struct store *s, const char *ending, char out[NAME_MAX_BESIDE])
 {
@@ -119,17 +121,26 @@ int store_lock(struct store *s, struct err *e)
     return 0;
 }
 
-int store_begin(struct store *s, struct err *e)
+/* A name for a new temporary file. */
+static int temporary_name(struct store *s, char out[NAME_MAX_BESIDE], struct err *e)
 {
     unsigned char r[8];
     char ending[32] = "tmp-";
-    int fd;
 
     if (getrandom(r, sizeof r, 0) != (ssize_t)sizeof r)
         return err_sys(e, "random");
     for (size_t i = 0; i < sizeof r; i++)
         (void)snprintf(ending + 4 + 2 * i, 3, "%02x", r[i]);
-    beside(s, ending, s->tmp);
+    beside(s, ending, out);
+    return 0;
+}
+
+int store_begin(struct store *s, struct err *e)
+{
+    int fd;
+
+    if (temporary_name(s, s->tmp, e) < 0)
+        return -1;
     fd = openat(s->dir, s->tmp, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0) {
         err_sys(e, "make a new file beside %s", s->name);
@@ -138,12 +149,60 @@ int store_begin(struct store *s, struct err *e)
     return fd;
 }
 
+/* The file in place, whole and durable under another name, where the file system has no links. */
+static int copy_to(struct store *s, const char *name, struct err *e)
+{
+    char tmp[NAME_MAX_BESIDE], buf[65536];
+    int from = -1, to = -1, rc = -1;
+    ssize_t n;
+
+    if (temporary_name(s, tmp, e) < 0)
+        return -1;
+    from = openat(s->dir, s->name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    if (from < 0 && errno == ENOENT)
+        return 0;
+    if (from >= 0)
+        to = openat(s->dir, tmp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (to < 0)
+        goto failed;
+    while ((n = io_read(from, buf, sizeof buf)) > 0)
+        if (io_write(to, buf, (size_t)n) < 0)
+            goto failed;
+    if (n < 0 || fsync(to) < 0 || renameat(s->dir, tmp, s->dir, name) < 0)
+        goto failed;
+    rc = 0;
+failed:
+    if (rc < 0) {
+        err_sys(e, "keep the earlier generation as %s", name);
+        if (to >= 0)
+            (void)unlinkat(s->dir, tmp, 0);
+    }
+    if (from >= 0)
+        close(from);
+    if (to >= 0)
+        close(to);
+    return rc;
+}
+
+/* The vault in place stands as .1 already: an earlier save was cut between link and rename. */
+static int is_kept(struct store *s, const char *first)
+{
+    struct stat a, b;
+
+    return fstatat(s->dir, s->name, &a, AT_SYMLINK_NOFOLLOW) == 0 &&
+           fstatat(s->dir, first, &b, AT_SYMLINK_NOFOLLOW) == 0 && a.st_ino == b.st_ino && a.st_dev == b.st_dev;
+}
+
 /* .4 becomes .5 and so on, up to the first gap: nothing is pushed out without need. */
 static int rotate(struct store *s, struct err *e)
 {
     char from[NAME_MAX_BESIDE], to[NAME_MAX_BESIDE], ending[12];
     struct stat sb;
     int last = 1;
+
+    beside(s, "1", to);
+    if (is_kept(s, to))
+        return 0;
 
     for (; last < STORE_GENERATIONS; last++) {
         (void)snprintf(ending, sizeof ending, "%d", last);
@@ -163,9 +222,11 @@ static int rotate(struct store *s, struct err *e)
     /* A place freed by a rename, or the fifth's own when a save was cut between the two. */
     if (unlinkat(s->dir, to, 0) < 0 && errno != ENOENT)
         return err_sys(e, "make room for %s", to);
-    if (linkat(s->dir, s->name, s->dir, to, 0) < 0 && errno != ENOENT)
-        return err_sys(e, "keep the earlier generation as %s", to);
-    return 0;
+    if (linkat(s->dir, s->name, s->dir, to, 0) == 0 || errno == ENOENT)
+        return 0;
+    if (errno == EPERM || errno == EOPNOTSUPP || errno == ENOSYS || errno == EMLINK)
+        return copy_to(s, to, e);
+    return err_sys(e, "keep the earlier generation as %s", to);
 }
 
 int store_commit(struct store *s, int fresh, struct err *e)
@@ -194,11 +255,18 @@ int store_commit(struct store *s, int fresh, struct err *e)
 
 int store_conflict(struct store *s, uint64_t gen, struct err *e)
 {
-    char ending[40], name[NAME_MAX_BESIDE];
+    char ending[48], name[NAME_MAX_BESIDE];
+    int rc = -1;
 
-    (void)snprintf(ending, sizeof ending, "conflict-%llu", (unsigned long long)gen);
-    beside(s, ending, name);
-    if (renameat(s->dir, s->tmp, s->dir, name) < 0)
+    /* An earlier conflict of the same generation is somebody's only copy too. */
+    for (int i = 0; rc < 0 && i < CONFLICTS; i++) {
+        (void)snprintf(ending, sizeof ending, i ? "conflict-%llu-%d" : "conflict-%llu", (unsigned long long)gen, i);
+        beside(s, ending, name);
+        rc = (int)syscall(SYS_renameat2, s->dir, s->tmp, s->dir, name, 1u /* RENAME_NOREPLACE */);
+        if (rc < 0 && errno != EEXIST)
+            break;
+    }
+    if (rc < 0)
         return err_sys(e, "keep this vault as %s", name);
     s->tmp[0] = '\0';
     if (fsync(s->dir) < 0)

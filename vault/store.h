@@ -43,7 +43,7 @@ int store_begin(struct store *s, struct err *e);
  * place is an error (word exists) and stays. */
 int store_commit(struct store *s, int fresh, struct err *e);
 
-/* It becomes NAME.conflict-GEN instead; *e then tells that name with word conflict, and -1 is
+/* It becomes NAME.conflict-GEN (or -GEN-N, if there is one) instead; *e then tells that name with word conflict, and -1 is
  * returned: the content is durable, but not under the vault's name. */
 int store_conflict(struct store *s, uint64_t gen, struct err *e);
 

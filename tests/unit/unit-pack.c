@@ -23,6 +23,14 @@
 #define PLENTY ((uint64_t)1 << 40)
 enum { PAGE = 4096, BLOCK = 512 };
 
+/* Asked by a leak checker alone. libarchive (3.6) forgets the state of its output when an archive is
+ * given up; a packer that gives one up ends anyway. */
+const char *__lsan_default_suppressions(void);
+const char *__lsan_default_suppressions(void)
+{
+    return "leak:libarchive.so\n";
+}
+
 struct place {
     char *from, *to;     /* a tree to pack, and an empty directory */
     int from_fd, to_fd;
@@ -751,59 +759,82 @@ static void a_reader_that_went_away_is_told_from_a_broken_disk(void **state)
     close(full);
 }
 
-static int64_t now_ms(void)
-{
-    struct timespec t;
+/* A file that somebody else changes while it is packed. The packer looks at it before and after it
+ * reads, so the change is made whenever it looks: nothing is left to who runs when. */
+static struct {
+    int fd; /* -1: no such file */
+    ino_t inode;
+    int times; /* it will change so often yet */
+    bool grows;
+    long changes;
+} busy = {.fd = -1};
 
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+static void change(void)
+{
+    struct timespec t[2] = {{.tv_sec = 1}, {.tv_sec = 1000, .tv_nsec = ++busy.changes}};
+
+    assert_int_equal(pwrite(busy.fd, &busy.changes, 1, busy.grows ? lseek(busy.fd, 0, SEEK_END) : 0), 1);
+    assert_int_equal(futimens(busy.fd, t), 0);
 }
 
-/* A child that changes the file's size without a pause: up and down by a byte, or only up, so that
- * what is read of it is always as long as it first was. */
-static pid_t change(const struct place *p, const char *name, off_t size, bool grows)
+/* In the C library's place. */
+int fstat(int fd, struct stat *sb)
 {
-    pid_t child = fork();
-
-    if (child == 0) {
-        int fd = openat(p->from_fd, name, O_WRONLY | O_CLOEXEC);
-
-        for (off_t now = size + 1; ftruncate(fd, now) == 0;)
-            now = grows || now == size ? now + 1 : size;
-        _exit(1);
+    if (busy.fd >= 0 && busy.times > 0 && fstatat(fd, "", sb, AT_EMPTY_PATH) == 0 && sb->st_ino == busy.inode) {
+        busy.times--;
+        change();
     }
-    return child;
+    return fstatat(fd, "", sb, AT_EMPTY_PATH);
 }
 
-static void never_rests(struct place *p, size_t size, bool grows)
+static void make_busy(struct place *p, size_t size, int times, bool grows)
 {
-    int64_t end = now_ms() + 20000;
-    bool seen = false;
-    pid_t child;
+    struct stat sb;
 
     put_random(p->from_fd, "log", size);
-    child = change(p, "log", (off_t)size, grows);
-    while (!seen && now_ms() < end) { /* the two may not always get to run side by side */
-        assert_int_equal(ftruncate(p->archive, 0), 0);
-        assert_true(lseek(p->archive, 0, SEEK_SET) == 0);
-        seen = pack_tree(p->from_fd, PLENTY, p->archive, &p->st, &p->e) < 0;
+    assert_int_equal(fstatat(p->from_fd, "log", &sb, 0), 0);
+    busy.fd = openat(p->from_fd, "log", O_RDWR | O_CLOEXEC);
+    assert_true(busy.fd >= 0);
+    busy.inode = sb.st_ino;
+    busy.times = times;
+    busy.grows = grows;
+    busy.changes = 0;
+}
+
+static int rest(void **state)
+{
+    if (busy.fd >= 0)
+        close(busy.fd);
+    busy.fd = -1;
+    return tear_down(state);
+}
+
+static void a_file_that_never_rests_is_not_stored(void **state)
+{
+    static const size_t SIZES[] = {100, MIB - 2, MIB, 3 * MIB};
+    struct place *p = *state;
+
+    for (size_t i = 0; i < 2 * sizeof SIZES / sizeof *SIZES; i++) {
+        make_busy(p, SIZES[i / 2], 1000, i % 2);
+        fails(p, "changing");
+        assert_int_equal(p->e.code, ERR_BUSY);
+        assert_non_null(strstr(p->e.text, "log"));
+        assert_true(busy.changes >= 2);
+        close(busy.fd);
+        busy.fd = -1;
+        assert_int_equal(unlinkat(p->from_fd, "log", 0), 0);
     }
-    assert_int_equal(kill(child, SIGKILL), 0);
-    assert_int_equal(waitpid(child, NULL, 0), child);
-    assert_true(seen);
-    assert_string_equal(p->e.word, "changing");
-    assert_int_equal(p->e.code, ERR_BUSY);
-    assert_non_null(strstr(p->e.text, "log"));
 }
 
-static void a_small_file_that_never_rests_is_not_stored(void **state)
+/* Twice: before it is read, and after it was read for the first time. */
+static void a_small_file_that_comes_to_rest_is_stored_as_it_is_then(void **state)
 {
-    never_rests(*state, 900 * 1024, false);
-}
+    struct place *p = *state;
 
-static void a_large_file_that_never_rests_is_not_stored(void **state)
-{
-    never_rests(*state, 6 * MIB, true);
+    make_busy(p, 5000, 2, true);
+    round_trip(p);
+    assert_int_equal(busy.changes, 2);
+    assert_int_equal(p->st.bytes, 5002);
 }
 
 /* --- archives made by hand --- */
@@ -881,22 +912,37 @@ static int unpack_tar(struct place *p, const struct tar *t, uint64_t room)
     return unpack(p, room);
 }
 
-/* A fresh place for each, so that no rest of one serves another. */
+/* A fresh place for each archive, so that no rest of one serves another. A test that fails leaves its
+ * own behind, for the next or the end to clear away. */
+static void *fresh;
+
+static int clear(void **state)
+{
+    (void)state;
+    if (fresh)
+        (void)tear_down(&fresh);
+    fresh = NULL;
+    return 0;
+}
+
+static struct place *fresh_place(void)
+{
+    (void)clear(NULL);
+    assert_int_equal(set_up(&fresh), 0);
+    return fresh;
+}
+
 static void refuse_with(const struct tar *t, const char *what, const char *word)
 {
-    void *state;
-    struct place *p;
-    int before;
+    struct place *p = fresh_place();
+    int before = unit_open_files();
 
-    assert_int_equal(set_up(&state), 0);
-    p = state;
-    before = unit_open_files();
     if (unpack_tar(p, t, MIB) == 0)
         fail_msg("%s: taken", what);
     if (strcmp(p->e.word, word) != 0)
         fail_msg("%s: %s (%s), not %s", what, p->e.word, p->e.text, word);
     assert_int_equal(unit_open_files(), before);
-    assert_int_equal(tear_down(&state), 0);
+    (void)clear(NULL);
 }
 
 static void refuse(struct tar *t, const char *what)
@@ -1213,15 +1259,12 @@ static void no_changed_byte_does_harm(void **state)
     end(&good);
     for (size_t at = 0; at < good.len; at += at % BLOCK < 360 ? 1 : 19) {
         struct tar t = good;
-        void *fresh;
-        struct place *p;
+        struct place *p = fresh_place();
 
         t.bytes[at] ^= 0x04;
-        assert_int_equal(set_up(&fresh), 0);
-        p = fresh;
         *(unpack_tar(p, &t, MIB) == 0 ? &taken : &refused) += 1;
         assert_int_equal(names_in(p->from_fd), 0);
-        assert_int_equal(tear_down(&fresh), 0);
+        (void)clear(NULL);
     }
     assert_true(taken > 0 && refused > 500);
 }
@@ -1254,8 +1297,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_pack_that_failed_leaves_no_whole_archive, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_the_owner_may_not_read_is_kept_with_its_mode, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_reader_that_went_away_is_told_from_a_broken_disk, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_small_file_that_never_rests_is_not_stored, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_large_file_that_never_rests_is_not_stored, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_file_that_never_rests_is_not_stored, set_up, rest),
+        cmocka_unit_test_setup_teardown(a_small_file_that_comes_to_rest_is_stored_as_it_is_then, set_up, rest),
         cmocka_unit_test_setup_teardown(a_tar_made_by_hand_is_taken, set_up, tear_down),
         cmocka_unit_test_setup_teardown(modes_of_zero_are_restored_last, set_up, tear_down),
         cmocka_unit_test(names_that_lead_elsewhere_are_refused),
@@ -1275,5 +1318,5 @@ int main(void)
     };
 
     unit_drop_root();
-    return cmocka_run_group_tests_name("pack", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("pack", tests, NULL, clear);
 }

@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "../../vault/store.h"
@@ -405,8 +406,54 @@ static void a_save_cut_between_link_and_rename_loses_no_generation(void **state)
     check(p, "vault.tpv", "save 5");
     check(p, "vault.tpv.1", "save 4");
     check(p, "vault.tpv.2", "save 3");
-    assert_true(exists(p, "vault.tpv.5")); /* save 1 is still there */
-    check(p, "vault.tpv.5", "save 1");
+    check(p, "vault.tpv.4", "save 1"); /* still there, and no place was spent on the cut save */
+    assert_false(exists(p, "vault.tpv.5"));
+}
+
+static void saves_that_never_get_into_place_push_no_generation_out(void **state)
+{
+    struct place *p = *state;
+
+    for (int n = 1; n <= 6; n++)
+        save_number(p, n);
+    for (int n = 0; n < 7; n++) {
+        int fd = store_begin(&p->s, &p->e);
+
+        assert_true(fd >= 0);
+        close(fd);
+        assert_int_equal(unlinkat(p->s.dir, p->s.tmp, 0), 0); /* somebody took it away */
+        assert_int_equal(store_commit(&p->s, 0, &p->e), -1);
+        store_abandon(&p->s);
+    }
+    check(p, "vault.tpv", "save 6");
+    check(p, "vault.tpv.2", "save 5");
+    check(p, "vault.tpv.5", "save 2");
+}
+
+/* A file system without hard links: this takes the place of the C library's. */
+static int links_refused;
+
+int linkat(int from, const char *name, int to, const char *other, int flags)
+{
+    if (links_refused) {
+        errno = EPERM;
+        return -1;
+    }
+    return (int)syscall(SYS_linkat, from, name, to, other, flags);
+}
+
+static void where_links_are_refused_a_copy_is_kept(void **state)
+{
+    struct place *p = *state;
+
+    links_refused = 1;
+    for (int n = 1; n <= 3; n++)
+        save_number(p, n);
+    links_refused = 0;
+    check(p, "vault.tpv", "save 3");
+    check(p, "vault.tpv.1", "save 2");
+    check(p, "vault.tpv.2", "save 1");
+    assert_int_equal(entries(p), 3);
 }
 
 static void saves_cut_again_and_again_do_not_keep_the_next_from_its_place(void **state)
@@ -483,6 +530,24 @@ static void a_conflict_keeps_both_and_says_where(void **state)
     assert_int_equal(entries(p), 2);
 }
 
+static void a_second_conflict_of_a_generation_keeps_the_first(void **state)
+{
+    struct place *p = *state;
+
+    save_number(p, 1);
+    for (int n = 0; n < 3; n++) {
+        int fd = store_begin(&p->s, &p->e);
+
+        assert_int_equal(write(fd, n ? n == 1 ? "two" : "six" : "one", 3), 3);
+        close(fd);
+        assert_int_equal(store_conflict(&p->s, 5, &p->e), -1);
+        word_is(p, "conflict", ERR_BUSY);
+    }
+    check(p, "vault.tpv.conflict-5", "one");
+    check(p, "vault.tpv.conflict-5-1", "two");
+    check(p, "vault.tpv.conflict-5-2", "six");
+}
+
 static void a_save_that_can_not_be_put_in_place_keeps_the_vault(void **state)
 {
     struct place *p = *state;
@@ -544,6 +609,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_new_vault_never_replaces_one, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_new_vault_does_not_even_replace_a_dangling_link, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_conflict_keeps_both_and_says_where, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_second_conflict_of_a_generation_keeps_the_first, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(saves_that_never_get_into_place_push_no_generation_out, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(where_links_are_refused_a_copy_is_kept, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_save_that_can_not_be_put_in_place_keeps_the_vault, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_longest_name_has_room_for_all_its_endings, set_up, tear_down),
     };
