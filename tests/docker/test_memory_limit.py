@@ -59,3 +59,22 @@ def test_a_tmpfs_filled_up_to_the_memory_limit_is_saved_by_stop(new_pod, workspa
     print(f"{len(big)} bytes were in RAM")
     assert len(big) > 30_000_000, "the limit was reached long after this"
     assert big == source.read_bytes()[:len(big)]
+
+
+def test_a_vault_opens_again_and_again_under_a_limit_and_its_last_save_has_its_reserve(new_pod, workspace):
+    pod = new_pod(workspace, options=LIMIT)
+    pod.unlock("--create", "--kdf-memory", "16M").ok()
+    pod.write(f"{SECRETS}/token", b"secret")
+    pod.tazpod("lock").ok()
+    free = pod.inspect("{{.HostConfig.Memory}}")
+    assert free == str(64 << 20)
+    for _ in range(3):
+        pod.unlock().ok()
+        assert pod.read(f"{SECRETS}/token") == b"secret"
+        pod.tazpod("save").ok()
+        pod.tazpod("lock").ok()
+    pod.unlock().ok()
+    # The reserve taken by an unlock is as good as that of a creation: the writer is held back the same.
+    filled = pod.sh('exec dd if=/dev/urandom of="$1" bs=64k', f"{SECRETS}/big")
+    assert filled.code != 0 and pod.is_running
+    assert pod.stop()[0] == 0, pod.logs()
