@@ -132,8 +132,9 @@ int cli_verify(int argc, char **argv)
         return rc;
     file = realpath(argv[1], NULL);
     if (!file) {
+        rc = errno == ENOENT || errno == ENOTDIR ? EX_TP_NO_VAULT : EX_TP_IO;
         say("can't verify %s: %s", argv[1], strerror(errno));
-        return EX_TP_NO_VAULT;
+        return rc;
     }
     (void)signal(SIGPIPE, SIG_IGN);
     if (verify(file, &f, &result, &e) < 0) {

@@ -1,9 +1,8 @@
 /* mount - a tmpfs of our own.
  *
- * Made where nobody sees it, put in its place in one move, taken away for good. With the new mount
- * calls (fsopen .. move_mount, Linux 5.2) it is in no namespace at all until then; where an engine's
- * filter refuses those, it is mounted at a private place and moved. Needs SYS_ADMIN, which is
- * raised inside. Never a lazy unmount. 0, or -1 with errno. PID 1 only. */
+ * Made where nobody sees it, put in its place in one move, taken away for good: with the new mount
+ * calls (fsopen .. move_mount, Linux 5.2) it is in no namespace at all until then. Where an engine's
+ * filter refuses those there is no mount of our own. Needs SYS_ADMIN, which is raised inside. Never a lazy unmount. 0, or -1 with errno. PID 1 only. */
 #ifndef TAZPOD_MOUNT_H
 #define TAZPOD_MOUNT_H
 
@@ -25,7 +24,7 @@ int mount_make(const struct mount_options *o, bool *noswap);
 /* It appears on the directory `path`. */
 int mount_put(int fd, const char *path);
 
-/* The mount on `from` appears on `to` instead. */
+/* The mount on `from` appears on `to` instead. Neither may be a link. */
 int mount_move(const char *from, const char *to);
 
 /* A real unmount: EBUSY while anybody holds it. */

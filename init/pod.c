@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "caps.h"
 #include "child.h"
 #include "log.h"
 #include "notify.h"
@@ -155,6 +156,7 @@ void pod_prepare(struct pod *p)
         return;
 
     (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); /* the key will live here */
+    caps_lower(); /* as root it is in force from the start */
     p->owner = owner_find(p->options.owner);
     ram_open(&p->ram, p->options.run_dir, p->owner.uid, p->owner.gid, p->options.backend);
     if (p->ram.dir >= 0 && control_open(&p->control, p->ram.dir, p->owner.uid, p->owner.gid) < 0) {

@@ -29,6 +29,7 @@ enum {
 #define STALE ".stale-"
 #define WIPING ".wiping-"
 #define PROBE ".probe"
+#define PROBE_MOVED ".probe-moved"
 #define BUSY ".busy-"
 
 /* --- checking the place --- */
@@ -110,7 +111,7 @@ static void profile(char *out, size_t size)
 static bool can_mount(struct ram *r)
 {
     struct mount_options o = {1 << 20, 16, r->owner, r->group};
-    char path[WIRE_PATH_MAX], name[64];
+    char path[WIRE_PATH_MAX], moved[WIRE_PATH_MAX], name[64];
     bool ok = false;
     int fd, saved;
 
@@ -118,7 +119,9 @@ static bool can_mount(struct ram *r)
         because(r, "it takes --cap-add SYS_ADMIN to mount a tmpfs of its own", "");
         return false;
     }
-    if (join(path, r->path, PROBE) < 0 || (mkdirat(r->dir, PROBE, 0700) < 0 && errno != EEXIST)) {
+    if (join(path, r->path, PROBE) < 0 || join(moved, r->path, PROBE_MOVED) < 0 ||
+        (mkdirat(r->dir, PROBE, 0700) < 0 && errno != EEXIST) ||
+        (mkdirat(r->dir, PROBE_MOVED, 0700) < 0 && errno != EEXIST)) {
         because(r, "nothing can be made in the run directory", "");
         return false;
     }
@@ -127,11 +130,16 @@ static bool can_mount(struct ram *r)
     saved = errno;
     if (fd >= 0)
         close(fd); /* it would keep the mount busy */
-    if (ok && mount_remove(path) < 0) {
+    if (ok && mount_move(path, moved) < 0) { /* as a lock does it */
+        saved = errno;
+        ok = false;
+        (void)mount_remove(path);
+    } else if (ok && mount_remove(moved) < 0) {
         saved = errno;
         ok = false;
     }
     (void)unlinkat(r->dir, PROBE, AT_REMOVEDIR);
+    (void)unlinkat(r->dir, PROBE_MOVED, AT_REMOVEDIR);
     if (ok)
         return true;
     profile(name, sizeof name);
@@ -139,7 +147,10 @@ static bool can_mount(struct ram *r)
         because(r, "mounts are denied (--security-opt apparmor=unconfined allows them) by the AppArmor profile ",
                 name);
     else
-        because(r, saved == EACCES ? "a security module denies mounts" : "the kernel or the engine's filter denies mounts",
+        because(r,
+                saved == EACCES   ? "a security module denies mounts"
+                : saved == EINVAL ? "mounts can't be moved below the run directory (its own mount is shared)"
+                                  : "the kernel or the engine's filter denies mounts",
                 "");
     return false;
 }
@@ -177,6 +188,7 @@ static void choose(struct ram *r, enum ram_backend wish)
 
 void ram_open(struct ram *r, const char *path, uid_t owner, gid_t group, enum ram_backend wish)
 {
+    struct statfs fs;
     struct stat sb;
 
     memset(r, 0, sizeof *r);
@@ -195,6 +207,11 @@ void ram_open(struct ram *r, const char *path, uid_t owner, gid_t group, enum ra
         return;
     }
     r->usable = true;
+    /* A directory that can't be used in any case is not touched: it may be there by mistake. */
+    if ((wish == BACKEND_GIVEN || !caps_may_mount()) && (fstatfs(r->dir, &fs) < 0 || !is_ram(&fs))) {
+        choose(r, wish);
+        return;
+    }
     if (!is_private(r, &sb)) {
         refuse(r, "bad-run-dir", "belongs to somebody else, or others may enter it, and that can't be changed",
                "");
@@ -328,8 +345,10 @@ static int remove_busy(void *ctx, const char *name)
     const struct ram *r = ctx;
     char path[WIRE_PATH_MAX];
 
-    if (strncmp(name, BUSY, sizeof BUSY - 1) == 0 && join(path, r->path, name) == 0 && mount_remove(path) == 0)
-        (void)unlinkat(r->dir, name, AT_REMOVEDIR);
+    if (strncmp(name, BUSY, sizeof BUSY - 1) == 0 && join(path, r->path, name) == 0) {
+        (void)mount_remove(path);                    /* none there: it went with its namespace */
+        (void)unlinkat(r->dir, name, AT_REMOVEDIR); /* still there: it is still held */
+    }
     return 0;
 }
 

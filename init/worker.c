@@ -50,10 +50,10 @@ static void become(const struct workers *ws, const struct plan *p)
         dup2(out, STDOUT_FILENO) < 0 || dup2(channel, CHANNEL) < 0)
         _exit(126);
     (void)setpgid(0, 0); /* keys typed at PID 1's terminal are not for it */
+    caps_bar_child(); /* before the rights to do so go */
     if (ws->become_owner && (setgroups(0, NULL) < 0 || setresgid(ws->group, ws->group, ws->group) < 0 ||
                              setresuid(ws->owner, ws->owner, ws->owner) < 0))
         _exit(126);
-    caps_bar_child();
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
         _exit(126);
     /* A stop tells everybody; a save that is under way then goes on. */
