@@ -91,6 +91,7 @@ install: all
 
 install-man:
 	install -D -m 0644 docs/man/tazpod.1 $(DESTDIR)$(PREFIX)/share/man/man1/tazpod.1
+	install -D -m 0644 docs/man/tazpod.ini.5 $(DESTDIR)$(PREFIX)/share/man/man5/tazpod.ini.5
 	install -D -m 0644 docs/man/tazpod-init.8 $(DESTDIR)$(PREFIX)/share/man/man8/tazpod-init.8
 
 try:

@@ -498,8 +498,10 @@ static void perform(struct pod *p, uint32_t act, struct asker *a)
     }
     if (act & ACT_EXIT) {
         p->done = true;
-        if (p->configured)
+        if (p->configured) {
+            ram_sweep(&p->ram); /* what a lock had to put off, now that all have gone */
             log_stop(p, step_exit_status(&p->sup));
+        }
     }
     if (act & ACT_START_SAVE) /* last: it may fail at once, and that is an event of its own */
         start_save(p);
@@ -602,7 +604,7 @@ void pod_on_client(struct pod *p, int i)
     }
 }
 
-/* The texts of these quote a name inside the vault, which is nothing for a log. */
+/* The texts of these quote a name inside the vault, which is nothing for a log unless asked for. */
 static bool names_a_file(const char *word)
 {
     return strcmp(word, "unreadable") == 0 || strcmp(word, "changing") == 0 || strcmp(word, "left-out") == 0 ||
@@ -634,7 +636,7 @@ static void log_run(const struct pod *p, enum run_type run, bool ok)
             line_number(&l, "left-out", f->left_out);
     }
     line_millis(&l, "ms", pod_now_us() - p->run_started_us);
-    if (!ok && !names_a_file(p->last.word))
+    if (!ok && (p->workers.config.log_names || !names_a_file(p->last.word)))
         line_text(&l, "text", p->last.text);
     line_end(&l);
 }
