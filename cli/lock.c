@@ -14,7 +14,10 @@ int cli_lock(int argc, char **argv)
         return rc;
     client_request(REQ_LOCK, &r);
     if (r.error.word[0])
-        return say_error(r.error.code == EX_TP_UNAVAILABLE ? "lock" : "lock (the vault stays open)", &r.error);
+        return say_error(r.status.state == VAULT_LOCKED      ? "empty the RAM"
+                         : r.error.code == EX_TP_UNAVAILABLE ? "lock"
+                                                             : "lock (the vault stays open)",
+                         &r.error);
     if (r.status.flags & STATUS_ALREADY) {
         say("the vault was locked already");
         return EX_TP_OK;

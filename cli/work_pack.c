@@ -17,7 +17,9 @@ int work_pack(struct work *w, struct err *e)
 {
     struct pack_stats st;
 
-    if (pack_tree(WORK_TREE, w->room, WORK_OUT, &st, e) < 0)
+    int lenient = (w->job->flags & JOB_LEAVE_OUT) != 0;
+
+    if ((lenient ? pack_tree_what_can_be_read : pack_tree)(WORK_TREE, w->room, WORK_OUT, &st, e) < 0)
         return -1;
     tell(w->result, &st);
     if (st.left_out)

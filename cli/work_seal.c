@@ -105,6 +105,7 @@ int work_seal(struct work *w, struct err *e)
     int fresh = (job->flags & JOB_MUST_NOT_EXIST) != 0, rc = -1;
     uint8_t bytes[HEADER_MAX], digest[DIGEST];
     struct header h, before;
+    struct timespec now;
     enum in_place in_place;
     size_t len;
 
@@ -120,7 +121,8 @@ int work_seal(struct work *w, struct err *e)
 
     before = h;
     h.gen++;
-    h.saved_at = (uint64_t)time(NULL);
+    (void)clock_gettime(CLOCK_REALTIME, &now);
+    h.saved_at = (uint64_t)now.tv_sec;
     h.comp = COMP_ZSTD;
     kdf_random(h.fsalt, sizeof h.fsalt);
     if (write_all(w, &h, in_place == IN_PLACE_SAME, bytes, &len, digest, e) < 0)

@@ -1,5 +1,6 @@
 #include "log.h"
 
+#include <poll.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -106,13 +107,18 @@ void line_millis(struct line *l, const char *key, int64_t us)
 
 void line_end(struct line *l)
 {
+    struct pollfd room = {.fd = STDERR_FILENO, .events = POLLOUT};
+
     if (json) {
         if (l->len > sizeof l->text - 3) /* was cut: what is left of it must not pass for whole */
             l->len = sizeof l->text - 3;
         l->text[l->len++] = '}';
     }
     l->text[l->len++] = '\n';
-    (void)!write(STDERR_FILENO, l->text, l->len);
+    /* A log that nobody reads, or a terminal that was stopped, must not stop process 1: a line that
+     * finds no room is dropped. A pipe that has room has it for a whole line. */
+    if (poll(&room, 1, 0) == 1)
+        (void)!write(STDERR_FILENO, l->text, l->len);
 }
 
 void log_say(const char *word, const char *sentence)

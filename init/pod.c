@@ -15,6 +15,7 @@
 
 enum {
     WIPE_AT_ONCE = 500, /* entries deleted between two looks at the clients: about 2 ms */
+    WIPE_PASSES = 300,    /* of so many: more than a vault can hold */
     REQUESTS_AT_ONCE = 8, /* of one client, before the others get their turn */
     LOOK_FIRST_MS = 1,
     LOOK_MOST_MS = 20,
@@ -164,6 +165,11 @@ static void start_open(struct pod *p, struct asker *a)
         run_started(p);
 }
 
+static uint64_t within(uint64_t v, uint64_t least, uint64_t most)
+{
+    return v < least ? least : v > most ? most : v;
+}
+
 /* A flag or a variable is stronger than any file; a claim that a file makes can't be taken back. */
 static void take_config(struct pod *p)
 {
@@ -175,11 +181,12 @@ static void take_config(struct pod *p)
         return;
     if (!o->backend_named && c->ram_backend < 3)
         ram_choose(&p->ram, BACKENDS[c->ram_backend]);
-    p->ram.size = o->ram_size ? (uint64_t)o->ram_size : c->ram_size_bytes;
+    /* The parser has checked these; but it read what anybody may have put into a workspace. */
+    p->ram.size = o->ram_size ? (uint64_t)o->ram_size : within(c->ram_size_bytes, RAM_LEAST, (uint64_t)64 << 30);
     if (!o->stop_timeout_ms)
-        p->sup.stop_timeout_ms = (int64_t)c->stop_timeout_ms;
+        p->sup.stop_timeout_ms = (int64_t)within(c->stop_timeout_ms, TIMEOUT_LEAST_MS, TIMEOUT_MOST_MS);
     if (!o->worker_timeout_ms)
-        p->workers.timeout_ms = (int64_t)c->worker_timeout_ms;
+        p->workers.timeout_ms = (int64_t)within(c->worker_timeout_ms, TIMEOUT_LEAST_MS, TIMEOUT_MOST_MS);
     if (!o->log_json_named)
         log_as_json(c->log_format == 1);
     if (p->pending.request.type == REQ_CREATE && !p->pending.request.kdf_ops)
@@ -240,12 +247,13 @@ static void start_save(struct pod *p)
     int rc, tree = ram_tree(&p->ram);
 
     p->running_save = p->sup.saves_started;
-    if (tree < 0 || p->ram.hidden != p->sup.lock_after) {
+    if (tree < 0 || (p->sup.lock_after && !p->ram.hidden)) {
         if (tree >= 0)
             close(tree);
         start_failed(p, "io", "the open vault has gone from its place in the run directory");
         return;
     }
+    p->workers.leave_out = p->sup.phase != PHASE_RUN;
     rc = workers_save(&p->workers, tree, p->sup.creating, pod_now_ms());
     close(tree);
     if (rc < 0)
@@ -256,7 +264,8 @@ static void start_save(struct pod *p)
 
 static void wipe_now(struct pod *p)
 {
-    while (ram_wipe_some(&p->ram, WIPE_AT_ONCE) > 0)
+    /* Bounded: whoever may write there could keep it going. What is left goes with the next sweep. */
+    for (int n = 0; n < WIPE_PASSES && ram_wipe_some(&p->ram, WIPE_AT_ONCE) > 0; n++)
         ;
 }
 
@@ -581,8 +590,12 @@ static void wipe_on(struct pod *p)
         return;
     p->wiping = false;
     line_start(&l, rc == 0 ? "lock" : "error");
-    if (rc < 0)
+    if (rc < 0) {
         line_text(&l, "error", "wipe-incomplete");
+        wire_error_set(&p->last, EX_TP_IO, "wipe-incomplete",
+                       "the vault is saved and closed, but something in RAM could not be deleted: it belongs to "
+                       "somebody else");
+    }
     line_number(&l, "generation", (int64_t)p->workers.facts.generation);
     line_end(&l);
     pod_event(p, &(struct event){.type = EVENT_WIPED});

@@ -139,6 +139,7 @@ void pod_prepare_rest(struct pod *p)
 
     if (!p->configured)
         return;
+    ram_choose(&p->ram, p->options.backend);
     prepare_vault(p);
     ram_sweep(&p->ram);
     if (p->control.listener >= 0)

@@ -151,6 +151,7 @@ struct ready {
 
 #define JOB_MUST_NOT_EXIST 1u  /* sealer: a vault file in place is an error, not a conflict */
 #define JOB_OWN_NOSWAP 2u      /* unpacker, creator: the tree is a mount of PID 1's own, with noswap */
+#define JOB_LEAVE_OUT 8u       /* packer, at a stop: what can't be read is left out, and counted */
 #define JOB_REQUIRE_NOSWAP 4u  /* the same: a tree that may be swapped out is refused */
 
 struct job {

@@ -218,7 +218,10 @@ void ram_open(struct ram *r, const char *path, uid_t owner, gid_t group, enum ra
         return;
     }
     r->private = true;
-    choose(r, wish);
+    if (wish == BACKEND_GIVEN || !caps_may_mount())
+        choose(r, wish);
+    else
+        r->wish = BACKEND_UNDECIDED;
 }
 
 void ram_choose(struct ram *r, enum ram_backend wish)
@@ -361,7 +364,7 @@ void ram_sweep(struct ram *r)
     if (r->own)
         (void)dir_each(r->dir, remove_busy, r);
     (void)move_aside(r, STAGING, WIPING, to); /* none there: nothing to remove */
-    while (ram_wipe_some(r, 1000) > 0)
+    for (int n = 0; n < 200 && ram_wipe_some(r, 1000) > 0; n++) /* bounded, whoever writes there */
         ;
 }
 
@@ -436,7 +439,7 @@ int ram_publish(struct ram *r)
         return -1;
     r->tree = sb.st_ino;
     r->tree_dev = sb.st_dev;
-    r->hidden = false;
+    r->hidden = r->wipe_mount = false;
     return 0;
 }
 
@@ -473,7 +476,8 @@ static int move_tree(struct ram *r, const char *from, const char *from_path, con
         errno = saved;
         return -1;
     }
-    return unlinkat(r->dir, from, AT_REMOVEDIR);
+    (void)unlinkat(r->dir, from, AT_REMOVEDIR); /* it has moved, whatever its old place is now */
+    return 0;
 }
 
 int ram_hide(struct ram *r)
@@ -491,7 +495,14 @@ int ram_hide(struct ram *r)
 
 int ram_unhide(struct ram *r)
 {
-    if (!r->hidden || move_tree(r, LOCKING, r->locking, SECRETS, r->secrets) < 0)
+    int rc;
+
+    if (!r->hidden)
+        return -1;
+    rc = move_tree(r, LOCKING, r->locking, SECRETS, r->secrets);
+    if (rc < 0 && errno == EEXIST && set_one_aside(r, SECRETS) == 0) /* somebody took the place meanwhile */
+        rc = move_tree(r, LOCKING, r->locking, SECRETS, r->secrets);
+    if (rc < 0)
         return -1;
     r->hidden = false;
     return 0;
@@ -665,13 +676,16 @@ static int wipe_mount(struct ram *r, int budget)
         return -1;
     rc = wipe_pass(top, &budget);
     close(top);
-    if (rc)
+    if (rc > 0)
         return rc;
+    /* What can't be deleted, being somebody else's, goes with the mount all the same. */
     r->wipe_mount = false;
     r->tree = 0;
-    if (mount_remove(path) < 0)
-        return errno == EBUSY ? put_off(r, name, path) : -1;
-    return unlinkat(r->dir, name, AT_REMOVEDIR);
+    if (mount_remove(path) == 0)
+        return unlinkat(r->dir, name, AT_REMOVEDIR);
+    if (errno != EBUSY || put_off(r, name, path) < 0)
+        return -1;
+    return rc;
 }
 
 int ram_wipe_some(struct ram *r, int budget)

@@ -14,7 +14,7 @@
 
 #include "protocol.h"
 
-enum ram_backend { BACKEND_AUTO = 0, BACKEND_GIVEN, BACKEND_OWN };
+enum ram_backend { BACKEND_AUTO = 0, BACKEND_GIVEN, BACKEND_OWN, BACKEND_UNDECIDED };
 
 struct ram {
     int dir; /* -1: there is no run directory */
@@ -41,11 +41,12 @@ struct ram {
 /* Opens and checks path: the owner's, 0700, and for `given` a tmpfs or ramfs; mode and owner are put
  * right where that is possible. A directory of root's with the sticky bit, which is how Kubernetes
  * gives its memory volumes, is taken as it is: what is made inside is 0700 and nobody else can move
- * it. BACKEND_AUTO takes `own` where a mount can be made and moved, which is tried, else `given`.
- * Never fails: what is wrong stands in problem. */
+ * it. Where a mount may be tried the backend is left undecided, for ram_choose: trying takes a
+ * fraction of a millisecond, which the main command's start need not wait for. Never fails: what is wrong stands in problem. */
 void ram_open(struct ram *r, const char *path, uid_t owner, gid_t group, enum ram_backend wish);
 
-/* Decides again, while no tree is there: a configuration file was read. */
+/* Decides, or decides again while no tree is there: a configuration file was read. BACKEND_AUTO takes
+ * `own` where a mount can be made and moved, which is tried, else `given`. */
 void ram_choose(struct ram *r, enum ram_backend wish);
 
 /* At start: clear text that is there is not ours to serve, save or delete. It is moved aside as

@@ -101,7 +101,8 @@ ssize_t wire_recv(int fd, const struct message *m, int *passed, int flags)
     msg.msg_controllen = sizeof control.bytes;
     do
         n = recvmsg(fd, &msg, flags | MSG_CMSG_CLOEXEC);
-    while (n < 0 && errno == EINTR);
+    while (n < 0 && (errno == EINTR || errno == ECONNRESET)); /* the latter, once, when the other side
+        ended with something unread: its last message may still be waiting behind that */
     if (n < 0)
         return -1;
     *passed = take_descriptor(&msg, &many);

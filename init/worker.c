@@ -208,6 +208,9 @@ static void send_job(struct workers *ws, struct worker *w, struct key *key)
     case JOB_UNPACK:
         ws->job.flags = ws->tree_flags;
         break;
+    case JOB_PACK:
+        ws->job.flags = ws->leave_out ? JOB_LEAVE_OUT : 0;
+        break;
     case JOB_SEAL:
         ws->job.flags = ws->must_not_exist ? JOB_MUST_NOT_EXIST : 0;
         ws->job.header_len = ws->facts.header_len;
@@ -297,6 +300,17 @@ static bool gives_key(const struct worker *w)
     return w->kind == JOB_OPEN || w->kind == JOB_CREATE;
 }
 
+/* It is not what it was started as any more: nothing it says is heard again. */
+static void out_of_turn(struct worker *w, const char *text)
+{
+    if (!w->ended)
+        fail(w, "protocol", text);
+    close(w->channel);
+    w->channel = -1;
+    if (w->pid > 0)
+        (void)kill(w->pid, SIGKILL);
+}
+
 /* Reads one message. False when there is none now. */
 static bool hear(struct workers *ws, struct worker *w, struct key *key)
 {
@@ -328,7 +342,8 @@ static bool hear(struct workers *ws, struct worker *w, struct key *key)
     }
     memcpy(&ready, &r, sizeof ready);
     if (ready.magic != WIRE_MAGIC || ready.kind != w->kind || w->ended) {
-        fail(w, "protocol", "a worker spoke out of turn");
+        out_of_turn(w, "a worker spoke out of turn");
+        return false;
     } else if (!w->ready && n == (ssize_t)sizeof ready) {
         w->ready = true;
         send_job(ws, w, key);
@@ -338,7 +353,8 @@ static bool hear(struct workers *ws, struct worker *w, struct key *key)
                             (n == (ssize_t)m.head_len && r.error.code != 0))) {
         take_result(ws, w, &r);
     } else {
-        fail(w, "protocol", "a worker sent a message of another size");
+        out_of_turn(w, "a worker sent a message of another size");
+        return false;
     }
     return true;
 }
@@ -446,7 +462,7 @@ void workers_end(struct workers *ws)
     for (int i = 0; i < ws->n; i++) {
         struct worker *w = &ws->w[i];
 
-        if (w->pid > 0 && !w->ended)
+        if (w->pid > 0) /* also one that has told its result: that was durable, and it is about to go */
             (void)kill(w->pid, SIGKILL);
         if (w->channel >= 0)
             close(w->channel);

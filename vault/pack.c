@@ -41,6 +41,7 @@ struct packer {
     uint64_t room;
     uint64_t used;
     uint32_t entries;
+    int lenient; /* what can't be read is left out */
     struct pack_stats *st;
     struct err *e;
     char path[ENTRY_PATH_MAX + ENTRY_NAME_MAX + 2];
@@ -73,8 +74,13 @@ static void leave_out(struct packer *p, const char *why)
                        p->path);
 }
 
+/* Only before the entry's header is written. */
 static int unreadable(struct packer *p)
 {
+    if (p->lenient && (errno == EACCES || errno == EPERM)) {
+        leave_out(p, "not to be read");
+        return 0;
+    }
     return err_set(p->e, ERR_IO, "unreadable", "can't read %.200s: %s", p->path, strerror(errno));
 }
 
@@ -145,6 +151,10 @@ static int pack_small(struct packer *p, int fd, struct stat *sb)
         if (after.st_size > WHOLE_MAX)
             break;
         *sb = after;
+    }
+    if (p->lenient) {
+        leave_out(p, "changing while it is read");
+        return 0;
     }
     return changing(p);
 }
@@ -377,9 +387,9 @@ static struct archive *archive_for_writing(struct packer *p)
     return a;
 }
 
-int pack_tree(int root, uint64_t room, int to, struct pack_stats *st, struct err *e)
+static int pack(int root, uint64_t room, int to, int lenient, struct pack_stats *st, struct err *e)
 {
-    struct packer p = {.to = to, .room = room, .st = st, .e = e};
+    struct packer p = {.to = to, .room = room, .lenient = lenient, .st = st, .e = e};
     int fd, rc = -1;
 
     memset(st, 0, sizeof *st);
@@ -414,6 +424,16 @@ out:
     archive_entry_free(p.entry);
     free(p.buf);
     return rc;
+}
+
+int pack_tree(int root, uint64_t room, int to, struct pack_stats *st, struct err *e)
+{
+    return pack(root, room, to, 0, st, e);
+}
+
+int pack_tree_what_can_be_read(int root, uint64_t room, int to, struct pack_stats *st, struct err *e)
+{
+    return pack(root, room, to, 1, st, e);
 }
 
 /* --- unpacking --- */

@@ -23,6 +23,10 @@ struct pack_stats {
  * each of three readings), else from err_sys. What is left out is no error. */
 int pack_tree(int root, uint64_t room, int to, struct pack_stats *st, struct err *e);
 
+/* The same, for when nobody is left to mend anything: what can't be read, or changes at each reading,
+ * is left out and counted, in place of failing the rest. */
+int pack_tree_what_can_be_read(int root, uint64_t room, int to, struct pack_stats *st, struct err *e);
+
 /* root must be empty. On failure what was made is left for the caller to delete.
  * Words: bad-entry (the archive as a whole is refused), no-room, io. */
 int unpack_tree(int from, int root, uint64_t room, struct pack_stats *st, struct err *e);

@@ -72,7 +72,7 @@ static const int OPENER[] = {SCMP_SYS(pread64), SCMP_SYS(openat), SCMP_SYS(memfd
 static const int UNPACKER[] = {SCMP_SYS(openat),   SCMP_SYS(openat2),   SCMP_SYS(mkdirat),
                                SCMP_SYS(symlinkat), SCMP_SYS(fchmod),   SCMP_SYS(utimensat),
                                SCMP_SYS(fcntl),    SCMP_SYS(readlink),  SCMP_SYS(memfd_create),
-                               SCMP_SYS(fallocate)}; /* the last two: the reserve */
+                               SCMP_SYS(fallocate), SCMP_SYS(getdents64)};
 static const int PACKER[] = {SCMP_SYS(openat),     SCMP_SYS(pread64), SCMP_SYS(readlinkat),
                              SCMP_SYS(getdents64), SCMP_SYS(fcntl),   SCMP_SYS(readlink),
                              SCMP_SYS(fchmod),     SCMP_SYS(fchmodat), SCMP_SYS(geteuid),

@@ -248,7 +248,7 @@ int store_commit(struct store *s, int fresh, struct err *e)
             return err_sys(e, "put the new vault in place");
     }
     s->tmp[0] = '\0';
-    if (fsync(s->dir) < 0)
+    if (fsync(s->dir) < 0 && errno != EINVAL && errno != EOPNOTSUPP) /* some can't be asked to */
         return err_sys(e, "sync the vault's directory");
     return 0;
 }
@@ -269,7 +269,7 @@ int store_conflict(struct store *s, uint64_t gen, struct err *e)
     if (rc < 0)
         return err_sys(e, "keep this vault as %s", name);
     s->tmp[0] = '\0';
-    if (fsync(s->dir) < 0)
+    if (fsync(s->dir) < 0 && errno != EINVAL && errno != EOPNOTSUPP) /* some can't be asked to */
         return err_sys(e, "sync the vault's directory");
     return err_set(e, ERR_BUSY, "conflict",
                    "%s was changed by somebody else since this pod read it; what is in RAM was kept as %s",
