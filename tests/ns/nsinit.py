@@ -512,6 +512,17 @@ class Pod:
                 found[words[1].decode()] = pid
         return found
 
+    def stop_worker(self, kind):
+        """The pid of a worker, caught on its way and stopped there. No pause between two looks: it
+        lives for milliseconds."""
+        end = time.monotonic() + DEADLINE_S
+        while True:
+            pid = self.workers().get(kind)
+            if pid:
+                os.kill(pid, signal.SIGSTOP)
+                return pid
+            assert time.monotonic() < end, f"no {kind} worker was seen:\n{self.log()}"
+
     def at(self, path):
         """path as process 1 sees it: mounts of its own are nobody else's."""
         return pathlib.Path(f"/proc/{self.pid}/root{path}")

@@ -10,13 +10,11 @@ import pathlib
 import re
 import signal
 import subprocess
-import time
 
 import pytest
 
-from nsinit import (CHEAP, DEADLINE_S, MS_NODEV, MS_NOSUID, OWNER, PASSPHRASE, SYS_ADMIN, SYS_CHROOT, UNLOCK,
-                    Client, arguments, capabilities, children, is_alive, mount, mount_id, mounts, programs, request,
-                    status_field, tree, umount, until)
+from nsinit import (CHEAP, DEADLINE_S, LOCK, OWNER, PASSPHRASE, SYS_ADMIN, UNLOCK, Client, arguments, capabilities,
+                    children, is_alive, mount, mount_id, mounts, programs, request, status_field, tree, umount, until)
 
 WAYS = pytest.mark.parametrize("uid", [0, OWNER], ids=["root", "owner"])
 ADMIN = 1 << SYS_ADMIN
@@ -105,17 +103,6 @@ def fill(pod):
     for path in pod.secrets.rglob("*"):
         os.chown(path, OWNER, OWNER, follow_symlinks=False)
     return tree(pod.secrets)
-
-
-def stop_worker(pod, kind):
-    """Caught on its way and stopped there. No pause between two looks: it lives for milliseconds."""
-    end = time.monotonic() + DEADLINE_S
-    while True:
-        pid = pod.workers().get(kind)
-        if pid:
-            os.kill(pid, signal.SIGSTOP)
-            return pid
-        assert time.monotonic() < end, f"no {kind} worker was seen:\n{pod.log()}"
 
 
 def on_disk(place):
@@ -264,7 +251,7 @@ def test_an_unlock_that_ends_badly_leaves_no_mount(own, place, uid, end):
         return
     until(lambda: pod.status()["state"] == "locked", "the end of the attempt")
     assert_nothing_is_there(pod, place)
-    until(lambda: descriptors(pod) == before, "no descriptor more than before")
+    until(lambda: descriptors(pod) <= before, "no descriptor more than before")
     pod.unlock()
 
 
@@ -291,7 +278,7 @@ def test_during_the_save_of_a_lock_it_is_out_of_its_place(own, place, uid):
     pod.write("key", os.urandom(24 << 20))
     words, keywords = pod.command("lock")
     with subprocess.Popen(words, stderr=subprocess.DEVNULL, **keywords) as client:
-        packer = stop_worker(pod, "pack")
+        packer = pod.stop_worker("pack")
         assert not pod.secrets.exists()
         assert list(ours(pod.pid, place)) == [".locking"]
         os.kill(packer, signal.SIGCONT)
@@ -771,7 +758,7 @@ def test_the_mount_of_a_lock_that_was_killed_is_put_aside_too(outlive, place, ui
         content = tree(pod.secrets)
         words, keywords = pod.command("lock", inside=False)
         with subprocess.Popen(words, stderr=subprocess.DEVNULL, **keywords):
-            packer = stop_worker(pod, "pack")
+            packer = pod.stop_worker("pack")
             assert list(ours(pod.pid, place)) == [".locking"]
             os.kill(pod.pid, signal.SIGKILL)
             with contextlib.suppress(ProcessLookupError):

@@ -5,7 +5,6 @@ namespace, so a test lays others over them there. What a swap device really gets
 machine of its own.
 """
 
-import contextlib
 import json
 import os
 import signal
@@ -13,7 +12,7 @@ import subprocess
 
 import pytest
 
-from nsinit import (CHEAP, DEADLINE_S, MS_NODEV, MS_NOSUID, OWNER, PASSPHRASE, STATUS, Client, mount, umount)
+from nsinit import (CHEAP, DEADLINE_S, MS_NODEV, MS_NOSUID, OWNER, PASSPHRASE, mount, umount)
 
 HEADING = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n"
 A_DEVICE = "/dev/dm-1                               partition\t2097148\t\t0\t\t-2\n"

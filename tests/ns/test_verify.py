@@ -191,8 +191,11 @@ def test_a_passphrase_in_a_file(vault):
     assert verify(vault, f"--passphrase-file={path}", passphrase=None).returncode == 0
 
 
-@pytest.mark.parametrize("answer, code", [(PASSPHRASE.decode() + "\r", 0), ("another\r", 77), ("\x03", 130), ("\x04", 130)],
-                         ids=["right", "wrong", "ctrl-c", "ctrl-d"])
+TYPED = {"right": (PASSPHRASE.decode() + "\r", 0), "wrong": ("another\r", 77), "ctrl-c": ("\x03", 130),
+         "ctrl-d": ("\x04", 130)}
+
+
+@pytest.mark.parametrize("answer, code", TYPED.values(), ids=TYPED)
 def test_at_a_terminal_it_asks_there_once(vault, answer, code):
     terminal = pexpect.spawn("setpriv", ["--reuid", str(OWNER), "--regid", str(OWNER), "--clear-groups",
                                          str(programs() / "tazpod"), "verify", str(vault)], timeout=DEADLINE_S)
