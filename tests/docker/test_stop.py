@@ -233,5 +233,4 @@ def test_stop_with_a_save_takes_no_longer_than_a_stop_without_one(new_pod, works
           f"inside, from TERM to exit: median {statistics.median(inside):.1f} ms, at most {max(inside):.1f} ms")
     if LONG:
         assert ratio <= 1.10
-        # The worst of a series is the machine's; what it usually takes is ours.
-        assert statistics.median(inside) <= 20
+        assert max(inside) <= 20
