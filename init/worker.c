@@ -222,8 +222,9 @@ static void send_job(struct workers *ws, struct worker *w, struct key *key)
     default:
         break;
     }
-    if (wire_send(w->channel, &m, pass, MSG_DONTWAIT) < 0)
-        fail(w, "worker-died", "a worker did not take its job");
+    /* Who does not take it has died, or must: its exit says why, and whether another try makes sense. */
+    if (wire_send(w->channel, &m, pass, MSG_DONTWAIT) < 0 && w->pid > 0)
+        (void)kill(w->pid, SIGKILL);
     if (pass >= 0) {
         close(pass);
         ws->passphrase = -1;

@@ -204,6 +204,39 @@ def test_a_save_whose_worker_is_killed_is_tried_again(start, make_place, victim)
 
 
 @pytest.mark.parametrize("victim", ["pack", "seal"])
+def test_a_worker_killed_before_its_job_reaches_it_is_one_that_was_killed(start, make_place, victim):
+    """It has said that it is ready, and is gone when process 1 gets to answer."""
+    place, pod, whole, content = half_saved(start, make_place)
+    caught = None
+    while not caught:
+        words, keywords = pod.command("save")
+        client = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **keywords)
+        while client.poll() is None and not caught:
+            pid = pod.workers().get(victim)
+            if pid and not is_filtered(pid):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGSTOP)
+                    until(lambda: status_field(pid, "State").startswith("T"), "the worker stands still")
+                    caught = None if is_filtered(pid) else pid
+                    if not caught:
+                        os.kill(pid, signal.SIGCONT)
+        if not caught:  # too late: another save, with something to write
+            client.communicate()
+            place.write("again", os.urandom(16))
+            content, whole = tree(place.secrets), place.vault.read_bytes()
+    os.kill(pod.pid, signal.SIGSTOP)
+    os.kill(caught, signal.SIGCONT)
+    until(lambda: is_filtered(caught) and status_field(caught, "State").startswith("S"), "it waits for its job")
+    os.kill(caught, signal.SIGKILL)
+    until(lambda: status_field(caught, "State").startswith("Z"), "it is dead")
+    os.kill(pod.pid, signal.SIGCONT)
+    errors = client.communicate(timeout=30)[1].decode()
+    assert client.returncode == 0, (errors, pod.log())
+    assert place.vault.read_bytes() != whole
+    assert_kept(start, place, pod, content)
+
+
+@pytest.mark.parametrize("victim", ["pack", "seal"])
 def test_a_save_whose_worker_crashes_fails_and_costs_nothing(start, make_place, victim):
     place, pod, whole, content = half_saved(start, make_place)
     save = Save(pod)
