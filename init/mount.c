@@ -78,34 +78,41 @@ int mount_make(const struct mount_options *o, bool *noswap)
     return fd;
 }
 
-int mount_put(int fd, const char *path)
+int mount_put(int fd, int at, const char *name)
 {
     int rc;
 
     caps_raise();
-    rc = (int)syscall(NR_MOVE_MOUNT, fd, "", AT_FDCWD, path, FROM_EMPTY_PATH);
+    rc = (int)syscall(NR_MOVE_MOUNT, fd, "", at, name, FROM_EMPTY_PATH);
     caps_lower();
     return rc;
 }
 
-/* The new call alone: without a flag that asks for it, it follows no link at the end of either path.
- * mount(2) would, and the run directory is the owner's, who may put one there at any moment. */
-int mount_move(const char *from, const char *to)
+/* The new call alone: without a flag that asks for it, it follows no link at the end of either name.
+ * mount(2) would. */
+int mount_move(int at, const char *from, const char *to)
 {
     int rc;
 
     caps_raise();
-    rc = (int)syscall(NR_MOVE_MOUNT, AT_FDCWD, from, AT_FDCWD, to, 0);
+    rc = (int)syscall(NR_MOVE_MOUNT, at, from, at, to, 0);
     caps_lower();
     return rc;
 }
 
-int mount_remove(const char *path)
+/* There is no unmount that takes a descriptor, so the directory is entered for it. */
+int mount_remove(int at, const char *name)
 {
-    int rc;
+    int rc, saved;
 
+    if (fchdir(at) < 0)
+        return -1;
     caps_raise();
-    rc = umount2(path, UMOUNT_NOFOLLOW);
+    rc = umount2(name, UMOUNT_NOFOLLOW);
     caps_lower();
+    saved = errno;
+    if (chdir("/") < 0) /* else it would hold the directory; it can't fail for who got there */
+        return -1;
+    errno = saved;
     return rc;
 }

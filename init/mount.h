@@ -21,13 +21,14 @@ struct mount_options {
  * user namespace). Returns a descriptor of it for mount_put. */
 int mount_make(const struct mount_options *o, bool *noswap);
 
-/* It appears on the directory `path`. */
-int mount_put(int fd, const char *path);
+/* It appears on the directory `name` in the directory `at`. All of these take names that way and not
+ * paths, and follow no link: what lies above may be the owner's, who may put another in its place. */
+int mount_put(int fd, int at, const char *name);
 
-/* The mount on `from` appears on `to` instead. Neither may be a link. */
-int mount_move(const char *from, const char *to);
+/* The mount on `from` appears on `to` instead. */
+int mount_move(int at, const char *from, const char *to);
 
 /* A real unmount: EBUSY while anybody holds it. */
-int mount_remove(const char *path);
+int mount_remove(int at, const char *name);
 
 #endif

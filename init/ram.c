@@ -111,7 +111,7 @@ static void profile(char *out, size_t size)
 static bool can_mount(struct ram *r)
 {
     struct mount_options o = {1 << 20, 16, r->owner, r->group};
-    char path[WIRE_PATH_MAX], moved[WIRE_PATH_MAX], name[64];
+    char name[64];
     bool ok = false;
     int fd, saved;
 
@@ -119,22 +119,21 @@ static bool can_mount(struct ram *r)
         because(r, "it takes --cap-add SYS_ADMIN to mount a tmpfs of its own", "");
         return false;
     }
-    if (join(path, r->path, PROBE) < 0 || join(moved, r->path, PROBE_MOVED) < 0 ||
-        (mkdirat(r->dir, PROBE, 0700) < 0 && errno != EEXIST) ||
+    if ((mkdirat(r->dir, PROBE, 0700) < 0 && errno != EEXIST) ||
         (mkdirat(r->dir, PROBE_MOVED, 0700) < 0 && errno != EEXIST)) {
         because(r, "nothing can be made in the run directory", "");
         return false;
     }
     fd = mount_make(&o, &r->noswap);
-    ok = fd >= 0 && mount_put(fd, path) == 0;
+    ok = fd >= 0 && mount_put(fd, r->dir, PROBE) == 0;
     saved = errno;
     if (fd >= 0)
         close(fd); /* it would keep the mount busy */
-    if (ok && mount_move(path, moved) < 0) { /* as a lock does it */
+    if (ok && mount_move(r->dir, PROBE, PROBE_MOVED) < 0) { /* as a lock does it */
         saved = errno;
         ok = false;
-        (void)mount_remove(path);
-    } else if (ok && mount_remove(moved) < 0) {
+        (void)mount_remove(r->dir, PROBE);
+    } else if (ok && mount_remove(r->dir, PROBE_MOVED) < 0) {
         saved = errno;
         ok = false;
     }
@@ -199,7 +198,7 @@ void ram_open(struct ram *r, const char *path, uid_t owner, gid_t group, enum ra
     r->size = RAM_SIZE;
     r->dir = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (r->dir < 0 || fstat(r->dir, &sb) < 0 ||
-        join(r->secrets, path, SECRETS) < 0 || join(r->locking, path, LOCKING) < 0) {
+        join(r->secrets, path, SECRETS) < 0) {
         refuse(r, "bad-run-dir", "can't be used",
                errno == ENOENT   ? " (it does not exist)"
                : errno == EACCES ? " (it is somebody else's)"
@@ -266,14 +265,11 @@ static int move_aside(const struct ram *r, const char *from, const char *prefix,
 /* A mount that an earlier tazpod-init left, where the mount namespace outlived it. */
 static int move_mount_aside(struct ram *r, const char *name, char *to)
 {
-    char from_path[WIRE_PATH_MAX], to_path[WIRE_PATH_MAX];
-
     for (unsigned n = 0; n < NUMBERS; n++) {
         with_number(to, STALE, n);
         if (mkdirat(r->dir, to, 0) < 0 && errno == EEXIST)
             continue;
-        if (join(from_path, r->path, name) < 0 || join(to_path, r->path, to) < 0 ||
-            mount_move(from_path, to_path) < 0) {
+        if (mount_move(r->dir, name, to) < 0) {
             (void)unlinkat(r->dir, to, AT_REMOVEDIR);
             return -1;
         }
@@ -346,10 +342,9 @@ void ram_set_aside(struct ram *r)
 static int remove_busy(void *ctx, const char *name)
 {
     const struct ram *r = ctx;
-    char path[WIRE_PATH_MAX];
 
-    if (strncmp(name, BUSY, sizeof BUSY - 1) == 0 && join(path, r->path, name) == 0) {
-        (void)mount_remove(path);                    /* none there: it went with its namespace */
+    if (strncmp(name, BUSY, sizeof BUSY - 1) == 0) {
+        (void)mount_remove(r->dir, name);           /* none there: it went with its namespace */
         (void)unlinkat(r->dir, name, AT_REMOVEDIR); /* still there: it is still held */
     }
     return 0;
@@ -406,7 +401,7 @@ static int publish_mount(struct ram *r)
     /* Mode 0: in the moment before the mount is there nothing can be written beneath it. */
     if (mkdirat(r->dir, SECRETS, 0) < 0)
         return -1;
-    rc = mount_put(r->made, r->secrets);
+    rc = mount_put(r->made, r->dir, SECRETS);
     if (rc < 0) {
         int saved = errno;
         (void)unlinkat(r->dir, SECRETS, AT_REMOVEDIR);
@@ -458,7 +453,7 @@ int ram_tree(const struct ram *r)
     return fd;
 }
 
-static int move_tree(struct ram *r, const char *from, const char *from_path, const char *to, const char *to_path)
+static int move_tree(struct ram *r, const char *from, const char *to)
 {
     int fd;
 
@@ -470,7 +465,7 @@ static int move_tree(struct ram *r, const char *from, const char *from_path, con
     close(fd);
     if (mkdirat(r->dir, to, 0) < 0)
         return -1;
-    if (mount_move(from_path, to_path) < 0) {
+    if (mount_move(r->dir, from, to) < 0) {
         int saved = errno;
         (void)unlinkat(r->dir, to, AT_REMOVEDIR);
         errno = saved;
@@ -487,7 +482,7 @@ int ram_hide(struct ram *r)
     if (fd < 0)
         return -1;
     close(fd);
-    if (move_tree(r, SECRETS, r->secrets, LOCKING, r->locking) < 0)
+    if (move_tree(r, SECRETS, LOCKING) < 0)
         return -1;
     r->hidden = true;
     return 0;
@@ -499,9 +494,9 @@ int ram_unhide(struct ram *r)
 
     if (!r->hidden)
         return -1;
-    rc = move_tree(r, LOCKING, r->locking, SECRETS, r->secrets);
+    rc = move_tree(r, LOCKING, SECRETS);
     if (rc < 0 && errno == EEXIST && set_one_aside(r, SECRETS) == 0) /* somebody took the place meanwhile */
-        rc = move_tree(r, LOCKING, r->locking, SECRETS, r->secrets);
+        rc = move_tree(r, LOCKING, SECRETS);
     if (rc < 0)
         return -1;
     r->hidden = false;
@@ -651,16 +646,14 @@ static int wipe_marked(void *ctx, const char *name)
 
 /* An empty mount that somebody still holds, as with a directory he stands in, must not be in the way
  * of the next unlock: it is moved aside, and unmounted when he has let go. */
-static int put_off(struct ram *r, const char *name, const char *path)
+static int put_off(struct ram *r, const char *name)
 {
-    char to[32], to_path[WIRE_PATH_MAX];
+    char to[32];
 
     for (unsigned n = 0; n < NUMBERS; n++) {
         with_number(to, BUSY, n);
         if (mkdirat(r->dir, to, 0) == 0)
-            return join(to_path, r->path, to) < 0 || mount_move(path, to_path) < 0
-                       ? -1
-                       : unlinkat(r->dir, name, AT_REMOVEDIR);
+            return mount_move(r->dir, name, to) < 0 ? -1 : unlinkat(r->dir, name, AT_REMOVEDIR);
     }
     return -1;
 }
@@ -669,7 +662,7 @@ static int put_off(struct ram *r, const char *name, const char *path)
  * of the mount that no unmount reaches. */
 static int wipe_mount(struct ram *r, int budget)
 {
-    const char *name = r->hidden ? LOCKING : SECRETS, *path = r->hidden ? r->locking : r->secrets;
+    const char *name = r->hidden ? LOCKING : SECRETS;
     int top = ram_tree(r), rc;
 
     if (top < 0)
@@ -681,9 +674,9 @@ static int wipe_mount(struct ram *r, int budget)
     /* What can't be deleted, being somebody else's, goes with the mount all the same. */
     r->wipe_mount = false;
     r->tree = 0;
-    if (mount_remove(path) == 0)
+    if (mount_remove(r->dir, name) == 0)
         return unlinkat(r->dir, name, AT_REMOVEDIR);
-    if (errno != EBUSY || put_off(r, name, path) < 0)
+    if (errno != EBUSY || put_off(r, name) < 0)
         return -1;
     return rc;
 }

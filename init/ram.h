@@ -34,7 +34,6 @@ struct ram {
     bool hidden;     /* it is in .locking, not in its place */
     bool wipe_mount; /* own: the tree is to be deleted and unmounted where it is */
     char secrets[WIRE_PATH_MAX];
-    char locking[WIRE_PATH_MAX];
     struct wire_error problem;
 };
 

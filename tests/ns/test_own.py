@@ -845,6 +845,44 @@ def test_a_link_that_takes_the_place_of_the_mount_point_leads_it_nowhere(own, pl
         assert (pod.secrets / "passwd").read_bytes() == b"the owner's", "nothing is lost"
 
 
+@WAYS
+@pytest.mark.parametrize("what", ["unlock", "lock", "stop"])
+def test_a_link_in_the_place_of_the_run_directory_leads_it_nowhere(own, place, uid, what):
+    """Its parent may be the owner's. What process 1 mounts, moves and unmounts is in the directory that it
+    opened at start, wherever that is now and whatever has taken its name."""
+    victim = place.top / "victim"
+    for name in ("secrets", ".locking"):
+        (victim / name).mkdir(parents=True)
+        (victim / name / "passwd").write_bytes(b"the pod's")
+    # The run directory itself can be moved: it is a folder on the disk, and no mount point.
+    on_disk(place)
+    pod = own(uid)
+    pod.create()
+    pod.write("key", b"a secret")
+    if what == "unlock":
+        pod.ok("lock")
+    moved = place.top / "moved"
+    place.run.rename(moved)
+    place.run.symlink_to(victim)
+    if what == "stop":
+        pod.signal(signal.SIGTERM)
+        assert pod.wait() == 128 + signal.SIGTERM
+    else:
+        reader, writer = os.pipe()
+        os.write(writer, PASSPHRASE)
+        os.close(writer)
+        with Client(moved / "control.sock") as client:
+            client.send(request(UNLOCK if what == "unlock" else LOCK), [reader] if what == "unlock" else [])
+            os.close(reader)
+            answer = client.receive()
+        assert answer["code"] == 0, answer
+        assert not any(point.startswith(str(victim)) for point, *_ in mounts(pod.pid).values())
+        assert [point for point, *_ in mounts(pod.pid).values() if point.startswith(str(place.top))] == \
+            ([str(moved / "secrets")] if what == "unlock" else [])
+    for name in ("secrets", ".locking"):
+        assert (victim / name / "passwd").read_bytes() == b"the pod's"
+
+
 # ---- while it is locked nothing is written there by accident ----
 
 
