@@ -14,6 +14,10 @@
 
 enum { TRIES = 3 };
 
+static const char ram_exceeds[] =
+    "this RAM may grow beyond what the container's memory limit leaves: make it at least 48 MiB smaller than "
+    "the limit, or raise that (docker run -m)";
+
 void open_say(const struct wire_status *s)
 {
     if (s->stale)
@@ -22,6 +26,8 @@ void open_say(const struct wire_status *s)
             s->stale, s->stale == 1 ? "" : "s", s->stale == 1 ? "is" : "are", run_dir());
     if (s->swap == SWAP_SWAPPABLE)
         say("this RAM is swappable: clear text may reach a swap device (see swap in tazpod(1))");
+    if (s->warnings & WARN_RAM_EXCEEDS)
+        say("%s", ram_exceeds);
     say("the vault is open: %" PRIu64 " file%s in %s, generation %" PRIu64, s->files,
         s->files == 1 ? "" : "s", s->secrets, s->generation);
 }

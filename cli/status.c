@@ -41,6 +41,8 @@ static void print_text(const struct wire_status *s)
     (void)printf("ram         %s%s%s\n", name_of(RAMS, N_RAMS, s->ram), s->why[0] ? ": " : "", s->why);
     if (s->swap)
         (void)printf("swap        %s\n", name_of(SWAPS, N_SWAPS, s->swap));
+    if (s->warnings & WARN_RAM_EXCEEDS)
+        (void)printf("warning     ram-exceeds-memory: make the RAM at least 48 MiB smaller than the memory limit\n");
     if (s->generation) {
         (void)printf("generation  %" PRIu64 "\n", s->generation);
         print_time(s->saved_at);
@@ -72,6 +74,7 @@ static void print_json(const struct wire_status *s)
     json_text(&j, "backend", name_of(RAMS, N_RAMS, s->ram));
     json_text(&j, "why", s->why[0] ? s->why : NULL);
     json_text(&j, "swap", name_of(SWAP_WORDS, N_SWAPS, s->swap));
+    json_bool(&j, "exceeds_memory", (s->warnings & WARN_RAM_EXCEEDS) != 0);
     json_close(&j);
     json_number(&j, "generation", (int64_t)s->generation);
     json_number(&j, "saved_at", s->saved_at);

@@ -23,12 +23,14 @@ struct work {
     struct store *store; /* opener, sealer */
     uint64_t room;      /* packer: bytes its file system has, unpacker: bytes free; UINT64_MAX unlimited */
     enum swap swap;     /* unpacker, creator: of the tree, before the filter */
+    int exceeds;        /* the same: more of it than the memory limit leaves */
     uint64_t memory_left;  /* opener: bytes, before the filter */
     uint64_t memory_limit;
 };
 
-/* Fills in the result's swap; refuses a tree that may be swapped out where that is required. */
-int work_check_swap(struct work *w, struct err *e);
+/* Fills in the result's swap and warnings; refuses a tree that may be swapped out where that is
+ * required. */
+int work_check_place(struct work *w, struct err *e);
 
 int work_open(struct work *w, struct err *e);
 int work_create(struct work *w, struct err *e);
@@ -41,6 +43,6 @@ int work_config_load(const char *vault, struct err *e);
 
 /* A part of the container's memory that is kept for the last save: as large as packer and sealer
  * need. -1 where memory is not limited, or too little is left to set any aside. */
-int work_reserve(void);
+int work_reserve(const struct work *w);
 
 #endif

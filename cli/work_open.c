@@ -8,7 +8,7 @@
 #include "../vault/seal.h"
 #include "work.h"
 
-enum { MEMORY_FOR_OTHERS = 16 * 1024 * 1024 };
+enum { BESIDE_DERIVATION = 16 * 1024 * 1024 };
 
 static int read_passphrase(int fd, struct secret *p, struct err *e)
 {
@@ -37,7 +37,7 @@ static int read_passphrase(int fd, struct secret *p, struct err *e)
 static int check_memory(const struct work *w, uint32_t mem_kib, struct err *e)
 {
     uint64_t need = (uint64_t)mem_kib * 1024;
-    uint64_t usable = w->memory_left > MEMORY_FOR_OTHERS ? w->memory_left - MEMORY_FOR_OTHERS : 0;
+    uint64_t usable = w->memory_left > BESIDE_DERIVATION ? w->memory_left - BESIDE_DERIVATION : 0;
 
     if (w->memory_limit == MEMORY_NO_LIMIT || need <= usable)
         return 0;
@@ -132,7 +132,7 @@ int work_create(struct work *w, struct err *e)
     struct secret passphrase = {0};
     int rc = -1, there = store_exists(w->store, e);
 
-    if (there < 0 || work_check_swap(w, e) < 0)
+    if (there < 0 || work_check_place(w, e) < 0)
         return -1;
     if (there)
         return err_set(e, ERR_CANT_CREATE, "exists", "a vault is there already: open it with tazpod unlock");
@@ -146,7 +146,7 @@ int work_create(struct work *w, struct err *e)
         goto out;
     w->result->header_len = (uint32_t)seal_header_make(&h, w->key, w->result->header);
     secret_free(&passphrase);
-    w->reserve = work_reserve();
+    w->reserve = work_reserve(w);
     rc = 0;
 out:
     secret_free(&passphrase);

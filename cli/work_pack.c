@@ -31,11 +31,11 @@ int work_unpack(struct work *w, struct err *e)
 {
     struct pack_stats st;
 
-    if (work_check_swap(w, e) < 0)
+    if (work_check_place(w, e) < 0)
         return -1;
     if (unpack_tree(WORK_IN, WORK_TREE, w->room, &st, e) < 0)
         return -1;
     tell(w->result, &st);
-    w->reserve = work_reserve();
+    w->reserve = work_reserve(w);
     return 0;
 }

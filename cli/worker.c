@@ -34,28 +34,59 @@ enum {
     LEFT_FOR_OTHERS = 8 * 1024 * 1024,
 };
 
-int work_reserve(void)
+/* RAM that can't be swapped, and so much of it that it can fill the memory: everything else is then
+ * swapped out to make room for it, a memfd too. So the reserve is a part of that RAM. */
+static int reserve_in_tree(uint64_t want)
+{
+    int fd = -1;
+
+    for (; fd < 0 && want >= RESERVE_LEAST; want /= 2) /* a full one has room for less */
+        fd = memory_reserve_in(WORK_TREE, want);
+    return fd;
+}
+
+int work_reserve(const struct work *w)
 {
     uint64_t left = memory_left(), want = RESERVE_BYTES;
+    int fd = -1;
 
     if (left == MEMORY_NO_LIMIT || left < LEFT_FOR_OTHERS + RESERVE_LEAST)
         return -1;
     if (left - LEFT_FOR_OTHERS < want)
         want = left - LEFT_FOR_OTHERS;
-    return memory_reserve(want);
+    if (w->exceeds && w->result->swap == SWAP_NOSWAP)
+        fd = reserve_in_tree(want);
+    return fd < 0 ? memory_reserve(want) : fd;
 }
 
 _Static_assert((int)SWAP_IS_NOSWAP == (int)SWAP_NOSWAP && (int)SWAP_IS_NONE == (int)SWAP_NONE &&
                    (int)SWAP_IS_DENIED == (int)SWAP_DENIED && (int)SWAP_IS_POSSIBLE == (int)SWAP_SWAPPABLE,
                "the vault's words for swap are the protocol's");
 
-int work_check_swap(struct work *w, struct err *e)
+int work_check_place(struct work *w, struct err *e)
 {
+    w->result->flags = w->exceeds ? WARN_RAM_EXCEEDS : 0;
     w->result->swap = w->job->flags & JOB_OWN_NOSWAP ? SWAP_NOSWAP : (uint32_t)w->swap;
     if (w->result->swap == SWAP_SWAPPABLE && (w->job->flags & JOB_REQUIRE_NOSWAP))
         return err_set(e, EX_TP_UNAVAILABLE, "swappable",
                        "this RAM may be swapped out in the clear, and noswap is required: use a noswap "
                        "volume, --cap-add SYS_ADMIN, or docker run -m X --memory-swap X");
+    return 0;
+}
+
+/* The place of a tree that is about to be filled. */
+static int look_at_tree(struct work *w, struct err *e)
+{
+    struct statfs fs;
+
+    if (fstatfs(WORK_TREE, &fs) < 0)
+        return err_sys(e, "look at the vault's place in RAM");
+    w->swap = swap_look(WORK_TREE);
+    w->memory_limit = memory_limit();
+    /* No blocks at all: ramfs, which has no limit of its own. */
+    w->exceeds = w->memory_limit != MEMORY_NO_LIMIT &&
+                 (fs.f_blocks == 0 || w->memory_limit < MEMORY_FOR_OTHERS ||
+                  (uint64_t)fs.f_blocks * (uint64_t)fs.f_bsize > w->memory_limit - MEMORY_FOR_OTHERS);
     return 0;
 }
 
@@ -66,8 +97,8 @@ static int open_place(struct work *w, const struct kind *k, const char *place, s
     static struct store store;
     struct statfs fs;
 
-    if (k->kind == JOB_CREATE || k->kind == JOB_UNPACK)
-        w->swap = swap_look(WORK_TREE);
+    if ((k->kind == JOB_CREATE || k->kind == JOB_UNPACK) && look_at_tree(w, e) < 0)
+        return -1;
     if (k->kind == JOB_CONFIG) {
         w->memory_limit = memory_limit();
         return work_config_load(place, e);

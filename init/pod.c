@@ -20,7 +20,6 @@ enum {
     REQUESTS_AT_ONCE = 8, /* of one client, before the others get their turn */
     LOOK_FIRST_MS = 1,
     LOOK_MOST_MS = 20,
-    RAM_LEAVES = 48 * 1024 * 1024, /* of the container's memory: workers, reserve, and a shell */
     RAM_LEAST = 1024 * 1024,
     NOBODY = -1,
 };
@@ -68,6 +67,7 @@ static struct wire_status status_now(const struct pod *p)
     s.skipped = f->skipped;
     s.left_out = f->left_out;
     s.swap = f->swap;
+    s.warnings = f->warnings;
     s.generation = f->generation;
     s.saved_at = f->saved_at;
     s.files = f->files;
@@ -204,8 +204,8 @@ static void fit_size(struct pod *p)
 
     if (limit == UINT64_MAX || limit == 0)
         return;
-    if (size > limit - RAM_LEAVES || limit < RAM_LEAVES)
-        p->ram.size = limit > RAM_LEAVES + RAM_LEAST ? limit - RAM_LEAVES : RAM_LEAST;
+    if (size > limit - MEMORY_FOR_OTHERS || limit < MEMORY_FOR_OTHERS)
+        p->ram.size = limit > MEMORY_FOR_OTHERS + RAM_LEAST ? limit - MEMORY_FOR_OTHERS : RAM_LEAST;
 }
 
 static void open_pending(struct pod *p)
@@ -489,6 +489,8 @@ static void log_run(const struct pod *p, enum run_type run, bool ok)
             line_text(&l, "unchanged", "yes");
         if (run != RUN_SAVE)
             line_text(&l, "swap", f->swap == SWAP_SWAPPABLE ? "swappable" : "no");
+        if (run != RUN_SAVE && (f->warnings & WARN_RAM_EXCEEDS))
+            line_text(&l, "warning", "ram-exceeds-memory");
         if (f->skipped)
             line_number(&l, "skipped", f->skipped);
         if (f->left_out)

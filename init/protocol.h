@@ -103,6 +103,11 @@ struct request {
 #define STATUS_ALREADY 2u   /* reply to unlock, lock: it was open, or locked, before */
 #define STATUS_FILE_GONE 4u /* reply to save: the file had been deleted, and was written anew */
 
+/* What a tmpfs leaves of a container's limited memory, bytes: workers, reserve, and a shell. */
+#define MEMORY_FOR_OTHERS (48u << 20)
+
+#define WARN_RAM_EXCEEDS 1u /* the RAM may take more than the container's memory limit less that */
+
 struct wire_status {
     uint32_t state; /* enum vault_state */
     uint32_t ram;   /* enum ram_kind */
@@ -113,7 +118,7 @@ struct wire_status {
     uint32_t skipped;  /* last save: sockets, FIFOs, devices, links that leave the tree */
     uint32_t left_out; /* last save: entries a vault can't hold; they count as unsaved */
     uint32_t swap;     /* enum swap_kind, as of the last unlock */
-    uint32_t reserved; /* 0 */
+    uint32_t warnings; /* WARN_*, as of the last unlock */
     uint64_t generation; /* of the file; 0 before the first unlock */
     int64_t saved_at;    /* unix seconds, 0 unknown */
     uint64_t files;      /* of the last save or unlock */
@@ -189,7 +194,7 @@ struct result {
     uint32_t magic;
     uint32_t kind;
     struct wire_error error;
-    uint32_t flags;
+    uint32_t flags; /* STATUS_*; unpacker, creator: WARN_* */
     uint32_t header_len;
     uint32_t skipped;
     uint32_t left_out;

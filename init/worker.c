@@ -249,6 +249,13 @@ static void packer_ended(struct workers *ws, bool well)
     send_commit(ws);
 }
 
+/* What unpacker and creator say of the tree's place. */
+static void take_place(struct facts *f, const struct result *r)
+{
+    f->swap = r->swap;
+    f->warnings = r->flags;
+}
+
 static void take_result(struct workers *ws, struct worker *w, const struct result *r)
 {
     struct facts *f = &ws->facts;
@@ -274,14 +281,14 @@ static void take_result(struct workers *ws, struct worker *w, const struct resul
         f->saved_at = r->saved_at;
         f->flags = r->flags;
         if (w->kind == JOB_CREATE)
-            f->swap = r->swap;
+            take_place(f, r);
         break;
     case JOB_CONFIG:
         memcpy(&ws->config, r->header, sizeof ws->config);
         ws->memory_limit = r->bytes;
         break;
     case JOB_UNPACK:
-        f->swap = r->swap;
+        take_place(f, r);
         /* fall through */
     case JOB_PACK:
         f->files = r->files;

@@ -31,6 +31,7 @@ struct facts {
     uint32_t left_out;
     uint32_t flags;
     uint32_t swap; /* enum swap_kind */
+    uint32_t warnings; /* WARN_* */
     char note[WIRE_TEXT_MAX]; /* the packer's: the first entry left out */
 };
 

@@ -107,17 +107,23 @@ int memory_swap_denied(void)
     return both != MEMORY_NO_LIMIT && both <= number("/sys/fs/cgroup/memory/memory.limit_in_bytes");
 }
 
-int memory_reserve(uint64_t bytes)
+static int take(int fd, uint64_t bytes)
 {
-    int fd = memfd_create("tazpod-reserve", MFD_CLOEXEC);
-
-    if (fd < 0)
-        return -1;
-    if (fallocate(fd, 0, 0, (off_t)bytes) < 0) {
+    if (fd >= 0 && fallocate(fd, 0, 0, (off_t)bytes) < 0) {
         int saved = errno;
         close(fd);
         errno = saved;
         return -1;
     }
     return fd;
+}
+
+int memory_reserve(uint64_t bytes)
+{
+    return take(memfd_create("tazpod-reserve", MFD_CLOEXEC), bytes);
+}
+
+int memory_reserve_in(int dir, uint64_t bytes)
+{
+    return take(openat(dir, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600), bytes);
 }

@@ -19,8 +19,10 @@ uint64_t memory_left(void);
  * together is the one for memory. */
 int memory_swap_denied(void);
 
-/* Takes that many bytes of the container's memory as a memfd and returns its descriptor, -1 with
- * errno. They are given back when the last descriptor is closed. */
+/* Takes that many bytes of the container's memory, as a memfd or as a file without a name in the
+ * tmpfs of the directory `dir`. Returns its descriptor, -1 with errno. They are given back when the
+ * last descriptor is closed. */
 int memory_reserve(uint64_t bytes);
+int memory_reserve_in(int dir, uint64_t bytes);
 
 #endif

@@ -1,10 +1,11 @@
 """The vault's RAM counts to the container's memory limit: a tree that fills it is still saved."""
 
+import json
 import os
 
 import pytest
 
-from pods import SECRETS, rounds, tmpfs
+from pods import SECRETS, UID, rounds, tmpfs
 
 LIMIT = ("-m", "64m", "--memory-swap", "64m")
 
@@ -33,15 +34,16 @@ def test_a_default_derivation_runs_where_there_is_room_and_is_refused_later_wher
     pod.unlock().ok()
 
 
-@pytest.mark.parametrize("turn", range(rounds(2)))
-def test_a_tmpfs_filled_up_to_the_memory_limit_is_saved_by_stop(new_pod, workspace, tmp_path, turn):
-    # The stream comes from outside, so that what arrived can be compared to the last byte.
+@pytest.fixture
+def stream(tmp_path):
+    """It comes from outside, so that what arrived can be compared to the last byte."""
     source = tmp_path / "stream"
     source.write_bytes(os.urandom(80_000_000))
     os.chmod(tmp_path, 0o755)
+    return source
 
-    pod = new_pod(workspace, options=(*LIMIT, "-v", f"{source}:/run/stream:ro"))
-    pod.unlock("--create", "--kdf-memory", "16M").ok()
+
+def assert_fills_up_and_is_saved(new_pod, pod, stream):
     pod.write(f"{SECRETS}/first", b"first")
     filled = pod.sh('exec dd if=/run/stream of="$1" bs=64k', f"{SECRETS}/big")
     assert filled.code != 0, "nothing held the writer back"
@@ -52,13 +54,20 @@ def test_a_tmpfs_filled_up_to_the_memory_limit_is_saved_by_stop(new_pod, workspa
     assert status == 0
     assert seconds < 9
 
-    roomy = new_pod(workspace, ram=tmpfs(size="128m"))
+    roomy = new_pod(pod.workspace, ram=tmpfs(size="128m"))
     roomy.unlock().ok()
     assert roomy.read(f"{SECRETS}/first") == b"first"
     big = roomy.read(f"{SECRETS}/big")
     print(f"{len(big)} bytes were in RAM")
     assert len(big) > 30_000_000, "the limit was reached long after this"
-    assert big == source.read_bytes()[:len(big)]
+    assert big == stream.read_bytes()[:len(big)]
+
+
+@pytest.mark.parametrize("turn", range(rounds(2)))
+def test_a_tmpfs_filled_up_to_the_memory_limit_is_saved_by_stop(new_pod, workspace, stream, turn):
+    pod = new_pod(workspace, options=(*LIMIT, "-v", f"{stream}:/run/stream:ro"))
+    pod.unlock("--create", "--kdf-memory", "16M").ok()
+    assert_fills_up_and_is_saved(new_pod, pod, stream)
 
 
 def test_a_vault_opens_again_and_again_under_a_limit_and_its_last_save_has_its_reserve(new_pod, workspace):
@@ -78,3 +87,29 @@ def test_a_vault_opens_again_and_again_under_a_limit_and_its_last_save_has_its_r
     filled = pod.sh('exec dd if=/dev/urandom of="$1" bs=64k', f"{SECRETS}/big")
     assert filled.code != 0 and pod.is_running
     assert pod.stop()[0] == 0, pod.logs()
+
+
+@pytest.mark.parametrize("limit, warned", [("64m", True), ("256m", False)])
+def test_ram_that_may_outgrow_the_memory_limit_is_warned_of(new_pod, workspace, limit, warned):
+    pod = new_pod(workspace, options=("-m", limit, "--memory-swap", limit))
+    assert "warning" not in pod.status(), "nobody has looked yet"
+    said = pod.create().ok().err
+    assert ("memory limit" in said) == warned, said
+    assert pod.status().get("warning", "").startswith("ram-exceeds-memory") == warned
+    assert json.loads(pod.tazpod("status", "--json").ok().out)["ram"]["exceeds_memory"] == warned
+    assert ("warning=ram-exceeds-memory" in pod.logs()) == warned
+
+
+def test_of_noswap_ram_as_large_as_the_limit_a_part_is_kept_for_the_last_save(new_pod, new_volume, workspace, stream):
+    """Where the rest of the pod may be swapped, a reserve elsewhere would go to the swap device to make
+    room for the tree, and then nothing could be given back to the workers of the last save."""
+    volume = new_volume(f"size=64m,mode=0700,uid={UID},gid={UID},noswap")
+    pod = new_pod(workspace, ram=("-v", f"{volume}:/run/tazpod"), options=(*LIMIT, "-v", f"{stream}:/run/stream:ro"))
+    empty = pod.ram_used()
+    pod.create("--kdf-memory", "16M", "--kdf-time", "1").ok()
+    assert pod.ram_used() - empty >= 16 << 20
+    pod.tazpod("lock").ok()
+    assert pod.ram_used() == empty, "it goes before the tree does"
+    pod.unlock().ok()
+    assert pod.ram_used() - empty >= 16 << 20
+    assert_fills_up_and_is_saved(new_pod, pod, stream)
