@@ -9,12 +9,35 @@
 #include "../vault/seal.h"
 #include "work.h"
 
-enum in_place { IN_PLACE_SAME, IN_PLACE_GONE, IN_PLACE_OTHER };
+enum in_place {
+    IN_PLACE_SAME,
+    IN_PLACE_OURS, /* of a save that PID 1 has not heard of: its worker died after the rename */
+    IN_PLACE_GONE,
+    IN_PLACE_OTHER,
+};
 
-/* Is the vault on disk the one this pod knows? Its header tells: the hmac changes with each save. */
-static int look_in_place(struct work *w, enum in_place *found, struct err *e)
+_Static_assert(WIRE_MARK_SIZE < sizeof ((struct header *)NULL)->fsalt, "a part of the salt is the file's own");
+
+/* A later generation of the same vault, whose file salt begins with this PID 1's mark: nobody else
+ * with the key draws the same. */
+static int is_ours(const struct work *w, const struct header *known, const uint8_t *bytes, size_t have,
+                   struct header *h)
+{
+    struct err ignored;
+    size_t n = header_length(bytes, have, &ignored);
+
+    return n > 0 && n <= have && seal_sum_valid(bytes, n) && header_parse(bytes, n, h, &ignored) == 0 &&
+           memcmp(h->fsalt, w->job->mark, WIRE_MARK_SIZE) == 0 &&
+           memcmp(h->vault_id, known->vault_id, sizeof h->vault_id) == 0 && h->gen > known->gen &&
+           seal_header_check(bytes, n, h, w->key, &ignored) == 0;
+}
+
+/* Is the vault on disk the one this pod knows? Its header tells: the hmac changes with each save.
+ * IN_PLACE_OURS: *h becomes its header, else it stays the job's. */
+static int look_in_place(struct work *w, struct header *h, enum in_place *found, struct err *e)
 {
     uint8_t bytes[HEADER_MAX];
+    struct header theirs;
     uint64_t size;
     ssize_t n;
     int fd, there = store_exists(w->store, e);
@@ -28,12 +51,16 @@ static int look_in_place(struct work *w, enum in_place *found, struct err *e)
     fd = store_read(w->store, &size, e);
     if (fd < 0)
         return e->code == ERR_IO ? -1 : 0; /* a link or a directory: not ours to replace */
-    n = io_read_at(fd, bytes, w->job->header_len, 0);
+    n = io_read_at(fd, bytes, sizeof bytes, 0);
     close(fd);
     if (n < 0)
         return err_sys(e, "read the vault in place");
-    if ((size_t)n == w->job->header_len && memcmp(bytes, w->job->header, (size_t)n) == 0)
+    if ((size_t)n >= w->job->header_len && memcmp(bytes, w->job->header, w->job->header_len) == 0) {
         *found = IN_PLACE_SAME;
+    } else if (is_ours(w, h, bytes, (size_t)n, &theirs)) {
+        *found = IN_PLACE_OURS;
+        *h = theirs;
+    }
     return 0;
 }
 
@@ -114,7 +141,7 @@ int work_seal(struct work *w, struct err *e)
         header_parse(job->header, job->header_len, &h, e) < 0 ||
         seal_header_check(job->header, job->header_len, &h, w->key, e) < 0)
         return err_set(e, ERR_INTERNAL, "protocol", "the job's key and header do not belong together");
-    if (store_lock(w->store, e) < 0 || look_in_place(w, &in_place, e) < 0)
+    if (store_lock(w->store, e) < 0 || look_in_place(w, &h, &in_place, e) < 0)
         return -1;
     if (fresh && in_place != IN_PLACE_GONE)
         return err_set(e, ERR_CANT_CREATE, "exists", "a vault is there already: open it with tazpod unlock");
@@ -124,7 +151,8 @@ int work_seal(struct work *w, struct err *e)
     (void)clock_gettime(CLOCK_REALTIME, &now);
     h.saved_at = (uint64_t)now.tv_sec;
     h.comp = COMP_ZSTD;
-    kdf_random(h.fsalt, sizeof h.fsalt);
+    memcpy(h.fsalt, job->mark, WIRE_MARK_SIZE);
+    kdf_random(h.fsalt + WIRE_MARK_SIZE, sizeof h.fsalt - WIRE_MARK_SIZE);
     if (write_all(w, &h, in_place == IN_PLACE_SAME, bytes, &len, digest, e) < 0)
         goto out;
     if (in_place == IN_PLACE_SAME && memcmp(digest, job->digest, DIGEST) == 0) {

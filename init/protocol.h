@@ -47,6 +47,7 @@ enum tazpod_exit {
 #define WIRE_HEADER_MAX 2048 /* a vault header is at most 1760 bytes */
 #define WIRE_KEY_SIZE 32
 #define WIRE_DIGEST_SIZE 32
+#define WIRE_MARK_SIZE 16
 
 /* What went wrong: exit code, stable word, one line for a person. word is "" for success. */
 struct wire_error {
@@ -168,6 +169,7 @@ struct job {
     uint32_t header_len; /* sealer: the header read or written last */
     uint8_t header[WIRE_HEADER_MAX];
     uint8_t digest[WIRE_DIGEST_SIZE]; /* sealer: of the content saved last; zeros: none */
+    uint8_t mark[WIRE_MARK_SIZE]; /* sealer: begins the file salt of every vault this PID 1 writes */
 };
 
 /* What the files say, and for each key whether one of them says it; flags and variables, which are
@@ -214,7 +216,7 @@ _Static_assert(sizeof(struct wire_error) == 324, "wire_error");
 _Static_assert(sizeof(struct request) == 32, "request");
 _Static_assert(sizeof(struct wire_status) == 72 + 2 * WIRE_PATH_MAX + WIRE_WHY_MAX + 324 + 4, "status");
 _Static_assert(sizeof(struct reply) == 8 + 324 + 4 + sizeof(struct wire_status), "reply");
-_Static_assert(sizeof(struct job) == 24 + WIRE_HEADER_MAX + WIRE_DIGEST_SIZE, "job");
+_Static_assert(sizeof(struct job) == 24 + WIRE_HEADER_MAX + WIRE_DIGEST_SIZE + WIRE_MARK_SIZE, "job");
 _Static_assert(sizeof(struct result) == 352 + 32 + WIRE_HEADER_MAX + WIRE_DIGEST_SIZE, "result");
 
 #endif

@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -176,6 +177,8 @@ int workers_save(struct workers *ws, int tree, bool must_not_exist, int64_t now_
 
     memset(&ws->job, 0, sizeof ws->job);
     ws->must_not_exist = must_not_exist;
+    if (!ws->marked && getrandom(ws->mark, sizeof ws->mark, 0) == (ssize_t)sizeof ws->mark)
+        ws->marked = true;
     return start(ws, RUN_SAVE, (struct plan){.kind = JOB_PACK, .tree = tree}, &sealer, now_ms);
 }
 
@@ -216,6 +219,7 @@ static void send_job(struct workers *ws, struct worker *w, struct key *key)
         ws->job.header_len = ws->facts.header_len;
         memcpy(ws->job.header, ws->facts.header, sizeof ws->job.header);
         memcpy(ws->job.digest, ws->facts.digest, sizeof ws->job.digest);
+        memcpy(ws->job.mark, ws->mark, sizeof ws->job.mark);
         m.tail = key->bytes;
         m.tail_len = WIRE_KEY_SIZE;
         break;

@@ -59,6 +59,8 @@ struct workers {
     int reserve;    /* memory kept for the last save, -1; survives the run */
     struct job job;
     bool must_not_exist;
+    uint8_t mark[WIRE_MARK_SIZE]; /* of this process 1, random: drawn at the first save */
+    bool marked;
     bool leave_out;      /* of a save: JOB_LEAVE_OUT, set by the caller before it */
     uint32_t tree_flags; /* JOB_OWN_NOSWAP, JOB_REQUIRE_NOSWAP: set by the caller before a run */
     bool packed;    /* the packer has ended, and how */

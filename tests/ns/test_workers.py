@@ -203,6 +203,34 @@ def test_a_save_whose_worker_is_killed_is_tried_again(start, make_place, victim)
     assert_kept(start, place, pod, content)
 
 
+def test_a_file_that_its_sealer_had_no_time_to_tell_of_is_known_as_our_own(start, place):
+    """Killed after the rename, at the fsync of the folder that follows it, and so is each that tries
+    again. Nobody else wrote there, so nothing may be called a conflict, then or later."""
+    pod = start("sleep", "infinity", place=place).ready().create()
+    place.write("key", b"a secret")
+    pod.ok("save")
+    whole = place.vault.read_bytes()
+    place.write("key", b"another")
+    folder_synced = 2  # the first one is the new file's
+    tracer = subprocess.Popen(["strace", "-f", "-p", str(pod.pid), "-o", "/dev/null", "-e", "trace=fsync", "-e",
+                               f"inject=fsync:signal=KILL:when={folder_synced}"], stderr=subprocess.PIPE, text=True)
+    assert "attached" in tracer.stderr.readline()
+    failed = pod.tazpod("save")
+    assert failed.returncode == 70 and b"[worker-died]" in failed.stderr, failed
+    tracer.send_signal(signal.SIGINT)
+    tracer.communicate(timeout=30)
+    assert place.vault.read_bytes() != whole, "it was killed too early to matter"
+
+    place.write("key", b"a secret")  # what the file known last holds, but not the one in place
+    pod.ok("save")
+    assert sorted(path.name for path in place.vault.parent.glob("*conflict*")) == []
+    assert not place.temporaries()
+    content = tree(place.secrets)
+    pod.ok("lock")
+    pod.unlock()
+    assert tree(place.secrets) == content
+
+
 @pytest.mark.parametrize("victim", ["pack", "seal"])
 def test_a_worker_killed_before_its_job_reaches_it_is_one_that_was_killed(start, make_place, victim):
     """It has said that it is ready, and is gone when process 1 gets to answer."""
@@ -311,7 +339,8 @@ def test_a_worker_killed_during_a_creation_leaves_no_vault(start, place):
     with Client(place.socket) as client:
         client.send(request(CREATE, ops=1, memory=8192), [reader])
         os.close(reader)
-        until(lambda: any(kill_worker(pod, kind) for kind in pod.workers()), "a worker to kill")
+        # It waits for its passphrase, so it can't have ended before.
+        until(lambda: kill_worker(pod, "create"), "a worker to kill")
         assert client.receive()["word"] == "worker-died"
     os.close(writer)
     assert not place.vault.exists()
