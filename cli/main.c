@@ -1,4 +1,5 @@
 /* tazpod - the command line of a pod, and the workers of its PID 1. */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -77,6 +78,7 @@ static const struct command *find(const char *name)
 int main(int argc, char **argv)
 {
     const struct command *c;
+    int rc;
 
     if (argc > 0 && strcmp(argv[0], "tazpod-worker") == 0)
         return worker_main(argc, argv);
@@ -99,5 +101,10 @@ int main(int argc, char **argv)
     for (int i = 2; i < argc; i++)
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
             c = find("help");
-    return c->run(argc - 1, argv + 1);
+    rc = c->run(argc - 1, argv + 1);
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        say("can't write the output: %s", strerror(errno));
+        return rc == EX_TP_OK ? EX_TP_IO : rc;
+    }
+    return rc;
 }

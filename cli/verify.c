@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -43,6 +44,7 @@ static void become_opener(int channel, const char *file)
         _exit(126);
     if (null < 0 || dup2(null, WORK_IN) < 0 || dup2(null, WORK_OUT) < 0 || dup2(channel, WORK_CHANNEL) < 0)
         _exit(126);
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* whoever gives up waiting ends the derivation too */
     (void)execve("/proc/self/exe", argv, environment);
     _exit(127);
 }

@@ -137,7 +137,8 @@ int work_create(struct work *w, struct err *e)
     if (there)
         return err_set(e, ERR_CANT_CREATE, "exists", "a vault is there already: open it with tazpod unlock");
     if (!header_cost_valid(ops, mem))
-        return err_set(e, ERR_CANT_CREATE, "kdf-limit", "a key derivation of that cost would not be read again");
+        return err_set(e, ERR_CANT_CREATE, "kdf-limit", "a key derivation of that cost would not be read again: take 1 to 16 passes (--kdf-time) "
+                       "over 8M to 1G (--kdf-memory)");
     if (check_memory(w, mem, e) < 0 || read_passphrase(w->passphrase, &passphrase, e) < 0)
         goto out;
     kdf_random(h.vault_id, sizeof h.vault_id);

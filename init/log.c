@@ -5,9 +5,12 @@
 #include <time.h>
 #include <unistd.h>
 
+/* Kept free: the end of a value's quotes, of the object, and of the line. */
+enum { ENDING = 3, NUMBER = 24 };
+
 static void add(struct line *l, const char *p, size_t n)
 {
-    size_t room = sizeof l->text - 1 - l->len; /* one byte is kept for the line end */
+    size_t used = l->len + ENDING, room = used < sizeof l->text ? sizeof l->text - used : 0;
 
     if (n > room)
         n = room;
@@ -43,11 +46,15 @@ void log_as_json(bool on)
     json = on;
 }
 
-static void add_key(struct line *l, const char *key)
+/* False if there is no room for it and a number: a pair is left out whole, only a text is cut. */
+static bool add_key(struct line *l, const char *key)
 {
+    if (l->len + strlen(key) + sizeof ",\"\":\"" + NUMBER + ENDING > sizeof l->text)
+        return false;
     add_string(l, json ? ",\"" : " ");
     add_string(l, key);
     add_string(l, json ? "\":" : "=");
+    return true;
 }
 
 void line_start(struct line *l, const char *word)
@@ -78,7 +85,8 @@ void line_text(struct line *l, const char *key, const char *value)
 
     for (const char *p = value; *p; p++)
         ascii = ascii && (unsigned char)*p < 128;
-    add_key(l, key);
+    if (!add_key(l, key))
+        return;
     if (quoted)
         add(l, "\"", 1);
     for (; *value; value++) {
@@ -88,18 +96,19 @@ void line_text(struct line *l, const char *key, const char *value)
         add(l, odd ? "?" : value, 1);
     }
     if (quoted)
-        add(l, "\"", 1);
+        l->text[l->len++] = '"';
 }
 
 void line_number(struct line *l, const char *key, int64_t value)
 {
-    add_key(l, key);
-    add_number(l, value, 1);
+    if (add_key(l, key))
+        add_number(l, value, 1);
 }
 
 void line_millis(struct line *l, const char *key, int64_t us)
 {
-    add_key(l, key);
+    if (!add_key(l, key))
+        return;
     add_number(l, us / 1000, 1);
     add(l, ".", 1);
     add_number(l, us % 1000, 3);
@@ -109,11 +118,8 @@ void line_end(struct line *l)
 {
     struct pollfd room = {.fd = STDERR_FILENO, .events = POLLOUT};
 
-    if (json) {
-        if (l->len > sizeof l->text - 3) /* was cut: what is left of it must not pass for whole */
-            l->len = sizeof l->text - 3;
+    if (json)
         l->text[l->len++] = '}';
-    }
     l->text[l->len++] = '\n';
     /* A log that nobody reads, or a terminal that was stopped, must not stop process 1: a line that
      * finds no room is dropped. A pipe that has room has it for a whole line. */

@@ -1,7 +1,7 @@
 /* log - one line to stderr, written once.
  *
- * "tazpod-init: WORD key=value ...". Built on the stack, no allocation, no stdio; a longer line is
- * cut. Never a secret, a passphrase, or a name inside the vault: callers see to that.
+ * "tazpod-init: WORD key=value ...". Built on the stack, no allocation, no stdio. In a line that
+ * would be longer a text is cut and later pairs are left out: a JSON line stays JSON. Never a secret, a passphrase, or a name inside the vault: callers see to that.
  * Errors of the write are ignored: there is nobody to tell. */
 #ifndef TAZPOD_LOG_H
 #define TAZPOD_LOG_H

@@ -20,15 +20,15 @@ static int64_t duration(const char *text)
     return v >= TIMEOUT_LEAST_MS && v <= TIMEOUT_MOST_MS ? v : -1;
 }
 
-/* "64M", "1G", "65536K": bytes from 1M to 64G, or -1. */
+/* "64M", "1G", "65536K", each with or without iB: bytes from 1M to 64G, or -1. */
 static int64_t size(const char *text)
 {
     const char *p = text;
     int64_t v = 0;
 
-    for (; *p >= '0' && *p <= '9' && v <= (int64_t)64 << 30; p++)
+    for (; *p >= '0' && *p <= '9' && v < 100000000; p++) /* nine digits: times 1G they still fit */
         v = 10 * v + (*p - '0');
-    if (p == text || (*p && p[1]))
+    if (p == text || (*p && p[1] && strcmp(p + 1, "iB") != 0))
         return -1;
     switch (*p) {
     case 'K': v <<= 10; break;

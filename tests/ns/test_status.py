@@ -319,6 +319,16 @@ def test_without_a_process_1_check_is_69_and_silent_and_the_others_say_why(start
         assert done.returncode == 69 and done.stdout == b"" and b"[no-init]" in done.stderr, (words, done)
 
 
+@pytest.mark.parametrize("words", [["status"], ["status", "--json"], ["config"], ["help"], ["version"]], ids="-".join)
+def test_output_that_can_not_be_written_is_no_success(start, place, words):
+    pod = start("sleep", "infinity", place=place).ready()
+    argv, keywords = pod.command(*words)
+    assert subprocess.run(argv, capture_output=True, **keywords).returncode == 0
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(argv, stdout=full, stderr=subprocess.PIPE, **keywords)
+    assert done.returncode == 74 and b"can't write the output: No space left" in done.stderr, done
+
+
 @pytest.mark.parametrize("words", [["--all"], ["open"], ["--json=yes"], ["--check", "--create"]], ids="-".join)
 def test_what_status_does_not_know_is_a_usage_error(start, place, words):
     done = start("sleep", "infinity", place=place).ready().tazpod("status", *words)

@@ -168,6 +168,30 @@ static void times_are_seconds_or_milliseconds_from_100ms_to_an_hour(void **state
     }
 }
 
+static void sizes_have_a_unit_and_bounds(void **state)
+{
+    static const struct {
+        const char *text;
+        long long bytes; /* -1: refused */
+    } SIZES[] = {
+        {"64M", 64 << 20},   {"64MiB", 64 << 20},  {"1G", 1 << 30},         {"1GiB", 1 << 30},
+        {"1024K", 1 << 20},  {"2048KiB", 2 << 20}, {"064M", 64 << 20},      {"64G", 64LL << 30},
+        {"65G", -1},         {"1023K", -1},        {"0M", -1},              {"64", -1},
+        {"67108864", -1},    {"M", -1},            {"", -1},                {"-1M", -1},
+        {"64m", -1},         {"64MB", -1},         {"64Mi", -1},            {"64MiBs", -1},
+        {"64 M", -1},        {"1.5G", -1},         {"600000000000G", -1},   {"17179869185G", -1},
+        {"999999999G", -1},  {"99999999999999999999M", -1},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof SIZES / sizeof *SIZES; i++) {
+        int rc = parse("--ram-size", SIZES[i].text, NULL);
+
+        if (rc != (SIZES[i].bytes < 0 ? -1 : 0) || (rc == 0 && o.ram_size != SIZES[i].bytes))
+            fail_msg("%s: %d, %lld bytes", SIZES[i].text, rc, (long long)o.ram_size);
+    }
+}
+
 static void an_owner_is_a_number_and_never_root(void **state)
 {
     static const char *const WRONG[] = {"0", "00", "-1", "+1", "1000 ", "0x10", "tazpod", "4294967295", "4294967296",
@@ -237,6 +261,7 @@ int main(void)
         cmocka_unit_test_setup(help_and_version_take_no_value, clean_environment),
         cmocka_unit_test_setup(what_is_not_understood_is_named, clean_environment),
         cmocka_unit_test_setup(times_are_seconds_or_milliseconds_from_100ms_to_an_hour, clean_environment),
+        cmocka_unit_test_setup(sizes_have_a_unit_and_bounds, clean_environment),
         cmocka_unit_test_setup(an_owner_is_a_number_and_never_root, clean_environment),
         cmocka_unit_test_setup(every_option_is_a_variable_too, clean_environment),
         cmocka_unit_test_setup(an_option_counts_more_than_its_variable, clean_environment),
