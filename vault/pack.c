@@ -132,7 +132,9 @@ static int changing(struct packer *p)
     return err_set(p->e, ERR_BUSY, "changing", "%.200s changes while it is read: save again", p->path);
 }
 
-/* Read whole and looked at again: what is stored is one state of the file. */
+enum { LEFT_OUT = 1 };
+
+/* Read whole and looked at again: what is stored is one state of the file. 0, LEFT_OUT, or -1. */
 static int pack_small(struct packer *p, int fd, struct stat *sb)
 {
     for (int i = 0; i < READ_TRIES; i++) {
@@ -154,7 +156,7 @@ static int pack_small(struct packer *p, int fd, struct stat *sb)
     }
     if (p->lenient) {
         leave_out(p, "changing while it is read");
-        return 0;
+        return LEFT_OUT;
     }
     return changing(p);
 }
@@ -231,6 +233,8 @@ static int pack_file(struct packer *p, int dir, const char *name, const struct s
         p->st->files++;
         p->st->bytes += (uint64_t)sb.st_size;
     }
+    if (rc == LEFT_OUT)
+        rc = 0;
 out:
     close_up(fd, opened, seen);
     return rc;

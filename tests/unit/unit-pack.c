@@ -826,6 +826,20 @@ static void a_file_that_never_rests_is_not_stored(void **state)
     }
 }
 
+static void at_a_stop_such_a_file_is_left_out_and_not_counted_as_stored(void **state)
+{
+    struct place *p = *state;
+
+    put_random(p->from_fd, "quiet", 700);
+    make_busy(p, 100, 1000, false);
+    assert_int_equal(ftruncate(p->archive, 0), 0);
+    assert_int_equal(pack_tree_what_can_be_read(p->from_fd, PLENTY, p->archive, &p->st, &p->e), 0);
+    assert_int_equal(p->st.left_out, 1);
+    assert_non_null(strstr(p->st.first_left_out, "log"));
+    assert_int_equal(p->st.files, 1);
+    assert_int_equal(p->st.bytes, 700);
+}
+
 /* Twice: before it is read, and after it was read for the first time. */
 static void a_small_file_that_comes_to_rest_is_stored_as_it_is_then(void **state)
 {
@@ -1298,6 +1312,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_the_owner_may_not_read_is_kept_with_its_mode, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_reader_that_went_away_is_told_from_a_broken_disk, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_file_that_never_rests_is_not_stored, set_up, rest),
+        cmocka_unit_test_setup_teardown(at_a_stop_such_a_file_is_left_out_and_not_counted_as_stored, set_up, rest),
         cmocka_unit_test_setup_teardown(a_small_file_that_comes_to_rest_is_stored_as_it_is_then, set_up, rest),
         cmocka_unit_test_setup_teardown(a_tar_made_by_hand_is_taken, set_up, tear_down),
         cmocka_unit_test_setup_teardown(modes_of_zero_are_restored_last, set_up, tear_down),
