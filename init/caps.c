@@ -44,6 +44,15 @@ bool caps_may_mount(void)
     return get(sets) == 0 && (sets[0].permitted >> SYS_ADMIN & 1);
 }
 
+const char *caps_missing(void)
+{
+    if (prctl(PR_CAPBSET_READ, SYS_ADMIN, 0, 0, 0) != 1)
+        return "it takes --cap-add SYS_ADMIN to mount a tmpfs of its own";
+    if (prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1)
+        return "no-new-privileges keeps SYS_ADMIN from process 1, and this engine does not grant it beside that";
+    return "SYS_ADMIN does not reach process 1: setcap cap_sys_admin,cap_sys_chroot=p on its file is missing";
+}
+
 static void effective(bool on)
 {
     struct cap_sets sets[2];

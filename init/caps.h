@@ -11,6 +11,9 @@
 /* SYS_ADMIN is permitted. */
 bool caps_may_mount(void);
 
+/* Why not, as a part of a sentence that names what to do. */
+const char *caps_missing(void);
+
 /* Puts SYS_ADMIN into force, and takes it out again. errno is kept. */
 void caps_raise(void);
 void caps_lower(void);

@@ -116,7 +116,7 @@ static bool can_mount(struct ram *r)
     int fd, saved;
 
     if (!caps_may_mount()) {
-        because(r, "it takes --cap-add SYS_ADMIN to mount a tmpfs of its own", "");
+        because(r, caps_missing(), "");
         return false;
     }
     if ((mkdirat(r->dir, PROBE, 0700) < 0 && errno != EEXIST) ||

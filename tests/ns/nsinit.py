@@ -45,7 +45,7 @@ CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWPID = 0x00020000, 0x10000000, 0x20000000
 MS_NOSUID, MS_NODEV, MS_REC, MS_PRIVATE = 2, 4, 0x4000, 1 << 18
 MNT_DETACH = 2
 SYS_CLONE = {"x86_64": 56, "aarch64": 220}[os.uname().machine]
-PR_SET_DUMPABLE, PR_CAPBSET_DROP = 4, 24
+PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 4, 24, 38
 
 SYS_CHROOT, SYS_ADMIN = 18, 21
 # Docker's default set, by number: CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID, SETPCAP,
@@ -58,7 +58,8 @@ FILE_CAPABILITIES = struct.pack("<5I", 0x02000000, 1 << SYS_ADMIN | 1 << SYS_CHR
 _libc = ctypes.PyDLL(None, use_errno=True)
 
 
-def _call(name, *args):
+def libc(name, *args):
+    """A function of the C library; OSError where it fails."""
     result = getattr(_libc, name)(*args)
     if result < 0:
         number = ctypes.get_errno()
@@ -68,11 +69,11 @@ def _call(name, *args):
 
 def mount(source, target, kind, flags=0, data=None):
     encode = lambda text: None if text is None else os.fsencode(text)
-    _call("mount", encode(source), encode(target), encode(kind), ctypes.c_ulong(flags), encode(data))
+    libc("mount", encode(source), encode(target), encode(kind), ctypes.c_ulong(flags), encode(data))
 
 
 def umount(target):
-    _call("umount2", os.fsencode(target), MNT_DETACH)
+    libc("umount2", os.fsencode(target), MNT_DETACH)
 
 
 _mounts_are_private = False
@@ -81,7 +82,7 @@ _mounts_are_private = False
 def private_mounts():
     global _mounts_are_private
     if not _mounts_are_private:
-        _call("unshare", CLONE_NEWNS)
+        libc("unshare", CLONE_NEWNS)
         mount(None, "/", None, MS_REC | MS_PRIVATE)
         _mounts_are_private = True
 
@@ -281,7 +282,7 @@ def _bound(wanted):
     """The bounding set becomes no more than wanted: what the next exec may bring, be it root's."""
     last = int(pathlib.Path("/proc/sys/kernel/cap_last_cap").read_text())
     for number in set(range(last + 1)) - wanted:
-        _call("prctl", PR_CAPBSET_DROP, number, 0, 0, 0)
+        libc("prctl", PR_CAPBSET_DROP, number, 0, 0, 0)
 
 
 def _become(uid):
@@ -335,7 +336,7 @@ class Pod:
         def set_up():
             os.setsid()
             if mounts is not None:
-                _call("setns", mounts, CLONE_NEWNS)
+                libc("setns", mounts, CLONE_NEWNS)
             mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV)
             _bound((ENGINE_DEFAULT if uid == 0 else set()) | ({SYS_ADMIN} if may_mount else set()))
             self._set_descriptors(descriptors or {})
@@ -358,7 +359,7 @@ class Pod:
             self.pid = next(pid for pid in both if pid != self.neighbour)
 
     def _clone(self, flags, set_up):
-        pid = _call("syscall", SYS_CLONE, ctypes.c_ulong(flags | signal.SIGCHLD), None, None, None, None)
+        pid = libc("syscall", SYS_CLONE, ctypes.c_ulong(flags | signal.SIGCHLD), None, None, None, None)
         if pid == 0:
             try:
                 set_up()
@@ -378,7 +379,7 @@ class Pod:
                 os.chown(self._folder, OWNER, OWNER)
                 _become(OWNER)
                 # A process that changed its uid is not dumpable, so /proc/self would be root's.
-                _call("prctl", PR_SET_DUMPABLE, 1, 0, 0, 0)
+                libc("prctl", PR_SET_DUMPABLE, 1, 0, 0, 0)
 
                 def map_and_set_up():
                     pathlib.Path("/proc/self/setgroups").write_text("deny")

@@ -13,8 +13,9 @@ import subprocess
 
 import pytest
 
-from nsinit import (CHEAP, DEADLINE_S, LOCK, OWNER, PASSPHRASE, SYS_ADMIN, UNLOCK, Client, arguments, capabilities,
-                    children, is_alive, mount, mount_id, mounts, programs, request, status_field, tree, umount, until)
+from nsinit import (CHEAP, DEADLINE_S, LOCK, OWNER, PASSPHRASE, PR_SET_NO_NEW_PRIVS, SYS_ADMIN, UNLOCK, Client,
+                    arguments, capabilities, children, is_alive, libc, mount, mount_id, mounts, programs, request,
+                    status_field, tree, umount, until)
 
 WAYS = pytest.mark.parametrize("uid", [0, OWNER], ids=["root", "owner"])
 ADMIN = 1 << SYS_ADMIN
@@ -559,6 +560,25 @@ def test_without_the_capability_it_is_given_and_status_and_log_say_why(start, pl
     assert pod.status()["ram"].startswith("given: ") and "--cap-add SYS_ADMIN" in pod.status()["ram"]
     assert re.search(r' ram=given why="[^"]*--cap-add SYS_ADMIN', pod.log()), pod.log()
     assert mount_id(pod.secrets) == mount_id(pod.at(place.run))
+
+
+def test_under_no_new_privileges_an_ordinary_user_does_not_get_it_and_is_told_so(own, place):
+    """Its file's capability is not granted then, unless the engine does it itself."""
+    pod = own(OWNER, before_exec=lambda: libc("prctl", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)).create()
+    assert pod.status()["ram"].startswith("given: no-new-privileges keeps SYS_ADMIN"), pod.status()
+    assert "cap-add" not in pod.status()["ram"], "it was added"
+
+
+def test_a_file_without_the_capability_is_named_as_what_is_missing(own, place):
+    """As a COPY of the classic builder leaves it."""
+    xattr = "security.capability"
+    kept = os.getxattr(programs() / "tazpod-init", xattr)
+    os.removexattr(programs() / "tazpod-init", xattr)
+    try:
+        pod = own(OWNER)
+    finally:
+        os.setxattr(programs() / "tazpod-init", xattr, kept)
+    assert "setcap cap_sys_admin,cap_sys_chroot=p" in pod.status()["ram"], pod.status()
 
 
 ASKED = pytest.mark.parametrize("asked", [{"options": ("--backend", "{}")}, {"env": {"TAZPOD_BACKEND": "{}"}}],
