@@ -6,6 +6,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "protocol.h"
+
 #ifndef SYS_memfd_secret
 #define SYS_memfd_secret 447 /* the same number on every architecture; musl has no name for it */
 #endif
@@ -21,23 +23,54 @@ static uint8_t *map(int fd)
     char *behind = _end + 2 * PAGE - (uintptr_t)_end % PAGE;
     void *p;
 
-    if (fd < 0 || ftruncate(fd, PAGE) < 0)
+    if (fd < 0)
         return NULL;
     p = mmap(behind, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     return p == MAP_FAILED ? NULL : p;
+}
+
+static uint8_t *size_and_map(int fd)
+{
+    return fd >= 0 && ftruncate(fd, PAGE) == 0 ? map(fd) : NULL;
+}
+
+static void keep_close(uint8_t *page)
+{
+    (void)mlock(page, PAGE); /* a memfd_secret page is locked already; a refusal is no reason to fail */
+    (void)madvise(page, PAGE, MADV_DONTFORK);
+    (void)madvise(page, PAGE, MADV_DONTDUMP);
+}
+
+bool key_take(struct key *k)
+{
+    uint8_t any = 0;
+
+    k->bytes = map(k->fd);
+    for (int i = 0; k->bytes && i < WIRE_KEY_SIZE; i++)
+        any |= k->bytes[i];
+    if (any) {
+        keep_close(k->bytes);
+        return true;
+    }
+    if (!k->bytes && k->fd >= 0)
+        close(k->fd);
+    if (!k->bytes)
+        k->fd = -1;
+    key_forget(k);
+    return false;
 }
 
 int key_make(struct key *k)
 {
     key_forget(k);
     k->fd = (int)syscall(SYS_memfd_secret, O_CLOEXEC);
-    k->bytes = map(k->fd);
+    k->bytes = size_and_map(k->fd);
     k->secret = k->bytes != NULL;
     if (!k->bytes) {
         if (k->fd >= 0)
             close(k->fd);
         k->fd = memfd_create("key", MFD_CLOEXEC);
-        k->bytes = map(k->fd);
+        k->bytes = size_and_map(k->fd);
     }
     if (!k->bytes) {
         if (k->fd >= 0)
@@ -45,9 +78,7 @@ int key_make(struct key *k)
         k->fd = -1;
         return -1;
     }
-    (void)mlock(k->bytes, PAGE); /* a memfd_secret page is locked already; a refusal is no reason to fail */
-    (void)madvise(k->bytes, PAGE, MADV_DONTFORK);
-    (void)madvise(k->bytes, PAGE, MADV_DONTDUMP);
+    keep_close(k->bytes);
     return 0;
 }
 

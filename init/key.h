@@ -18,6 +18,10 @@ struct key {
 /* 0, or -1 with errno. */
 int key_make(struct key *k);
 
+/* Maps the page again that `fd` holds, after a fault. False, and without a page, if there is none or no
+ * key in it. */
+bool key_take(struct key *k);
+
 /* Wipes and releases; without a page it does nothing. */
 void key_forget(struct key *k);
 

@@ -17,6 +17,7 @@
 #include "log.h"
 #include "notify.h"
 #include "pod.h"
+#include "record.h"
 #include "signals.h"
 
 #ifndef TAZPOD_VERSION
@@ -101,10 +102,23 @@ static void loop(struct pod *p)
             reap(p);
         if (!p->done)
             pod_on_time(p);
+        if (p->changed) {
+            p->changed = false;
+            record_keep(p->record, p);
+        }
     }
 }
 
-static int start(struct pod *p)
+/* A fault signal that somebody sent, in signal context. */
+static struct pod *whole;
+
+static void pass_on(int sig)
+{
+    if (whole->main_pid > 0)
+        (void)kill(whole->main_pid, sig);
+}
+
+static int open_loop(struct pod *p)
 {
     p->epoll = epoll_create1(EPOLL_CLOEXEC);
     p->signals = signals_open();
@@ -117,6 +131,18 @@ static int start(struct pod *p)
         (void)prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
         caps_drop();
     }
+    return 0;
+}
+
+static int start(struct pod *p, char **argv)
+{
+    int keep[POD_KEEPS];
+
+    if (open_loop(p) < 0)
+        return -1;
+    p->self = fault_self();
+    p->record = record_open();
+    fault_install(argv, p->self, p->record, pass_on);
     pod_prepare(p);
     p->foreground = -1;
     if (p->options.command[0]) {
@@ -130,7 +156,31 @@ static int start(struct pod *p)
         p->sup.main_status = 128 + SIGKILL; /* if it outlives the stop */
     }
     pod_prepare_rest(p);
-    child_let_go((const int[]){p->epoll, p->signals, p->ram.dir, p->control.listener, p->workers.program}, 5);
+    child_let_go(keep, pod_keeps(p, keep));
+    record_keep(p->record, p);
+    return 0;
+}
+
+/* Executed again after a fault. */
+static int come_back(struct pod *p, char **argv, int record, int sig)
+{
+    struct options options = p->options;
+
+    if (!record_take(record, p)) {
+        log_say("error", "process 1 faulted, and what it knew is lost");
+        return -1;
+    }
+    p->options = options;
+    p->record = record;
+    if (p->configured) {
+        (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+        caps_lower();
+    }
+    fault_install(argv, p->self, p->record, pass_on);
+    if (open_loop(p) < 0)
+        return -1;
+    pod_resume(p, sig);
+    reap(p);
     return 0;
 }
 
@@ -138,6 +188,7 @@ int main(int argc, char **argv)
 {
     static struct pod pod; /* not on the stack: 10 KB, zeroed by the kernel */
     const char *bad;
+    int record, sig, rc;
 
     signals_block();
     signals_default();
@@ -152,9 +203,13 @@ int main(int argc, char **argv)
         say(STDOUT_FILENO, pod.options.help ? HELP : "tazpod-init " TAZPOD_VERSION "\n");
         return EX_TP_OK;
     }
-    if (start(&pod) < 0)
+    whole = &pod;
+    record = fault_announced(&sig);
+    rc = record >= 0 ? come_back(&pod, argv, record, sig) : start(&pod, argv);
+    if (rc < 0)
         return EX_TP_FAULT;
-    notify("READY=1");
+    if (record < 0)
+        notify("READY=1");
     loop(&pod);
     child_give_back(pod.foreground);
     _exit(step_exit_status(&pod.sup));

@@ -45,6 +45,15 @@ void pod_watch(struct pod *p, int fd, enum source kind, int index)
     (void)epoll_ctl(p->epoll, EPOLL_CTL_ADD, fd, &ev); /* fails for no descriptor of ours */
 }
 
+int pod_keeps(const struct pod *p, int keep[POD_KEEPS])
+{
+    const int all[POD_KEEPS] = {p->epoll, p->signals, p->self, p->record, p->ram.dir, p->control.listener,
+                                p->workers.program, p->workers.reserve, p->key.fd, -1};
+
+    memcpy(keep, all, sizeof all);
+    return POD_KEEPS;
+}
+
 /* --- answering --- */
 
 static struct wire_status status_now(const struct pod *p)
@@ -129,6 +138,7 @@ struct asker {
 
 static void run_started(struct pod *p)
 {
+    p->changed = true;
     p->run_started_us = pod_now_us();
     for (int i = 0; i < p->workers.n; i++)
         pod_watch(p, p->workers.w[i].channel, SOURCE_WORKER, i);
@@ -371,6 +381,7 @@ static void decide(struct pod *p, const struct event *ev, struct asker *a)
     enum phase before = p->sup.phase;
     uint32_t act = step(&p->sup, ev, pod_now_ms());
 
+    p->changed = true;
     if (before == PHASE_RUN && p->sup.phase != PHASE_RUN) {
         if (!p->stop_started_us)
             p->stop_started_us = pod_now_us();

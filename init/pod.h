@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "control.h"
+#include "fault.h"
 #include "key.h"
 #include "options.h"
 #include "owner.h"
@@ -22,6 +23,10 @@ struct pod {
     bool configured; /* a vault is; else this is a plain init */
     int epoll;
     int signals;
+    int self;   /* this program's own file, -1 */
+    int record; /* of this state, -1 */
+    bool changed; /* the record is behind */
+    int64_t faults_ms[FAULT_TOO_MANY];
     pid_t main_pid; /* 0: none, or ended */
     pid_t foreground; /* of the terminal before the main command got it, -1 */
 
@@ -67,6 +72,15 @@ void pod_watch(struct pod *p, int fd, enum source kind, int index);
  * all the same. */
 void pod_prepare(struct pod *p);
 void pod_prepare_rest(struct pod *p);
+
+/* What PID 1 holds open for life, and the vault's descriptors; the rest may be closed. Fills `keep`
+ * and returns how many. */
+enum { POD_KEEPS = 10 };
+int pod_keeps(const struct pod *p, int keep[POD_KEEPS]);
+
+/* After a fault: *p is what the record says, its options have been read again. Puts right what can't
+ * outlive an exec, looks at what is there, and goes on. sig: the fault. */
+void pod_resume(struct pod *p, int sig);
 
 /* An event without an asker. */
 void pod_event(struct pod *p, const struct event *ev);

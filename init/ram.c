@@ -339,6 +339,30 @@ void ram_set_aside(struct ram *r)
         refuse(r, "bad-run-dir", "holds clear text that can't be moved aside", "");
 }
 
+static bool tree_is_there(const struct ram *r)
+{
+    int fd = ram_tree(r);
+
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0;
+}
+
+bool ram_resume(struct ram *r, const char *path)
+{
+    r->path = path;
+    r->made = -1; /* its descriptor is closed: the mount was in no namespace and went with it */
+    if (!r->usable || !r->tree)
+        return false;
+    if (tree_is_there(r))
+        return true;
+    r->hidden = !r->hidden;
+    if (tree_is_there(r))
+        return true;
+    r->hidden = false;
+    return false;
+}
+
 static int remove_busy(void *ctx, const char *name)
 {
     const struct ram *r = ctx;

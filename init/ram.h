@@ -56,6 +56,10 @@ void ram_set_aside(struct ram *r);
  * not take away because somebody held it is taken away once he has let go. */
 void ram_sweep(struct ram *r);
 
+/* After a fault of process 1, with what was known before: looks where the tree is now, and gives up a
+ * staging tree. True if it is there. */
+bool ram_resume(struct ram *r, const char *path);
+
 /* How many trees are kept aside. */
 uint32_t ram_stale(const struct ram *r);
 

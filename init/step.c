@@ -336,6 +336,65 @@ static uint32_t on_wiped(struct supervisor *s)
     return ACT_ANSWER_LOCK | (s->phase == PHASE_WIPE ? finish(s) : 0);
 }
 
+/* --- after a fault of PID 1 --- */
+
+/* The vault's part. What was under way has ended without a word, and who asked for it is gone. */
+static uint32_t resume_vault(struct supervisor *s, const struct event *ev)
+{
+    s->save_again = s->lock_again = false;
+    switch (s->vault) {
+    case VAULT_OPENING:
+        s->vault = VAULT_LOCKED;
+        s->creating = false;
+        return ACT_FORGET_KEY;
+    case VAULT_OPEN:
+    case VAULT_SAVING:
+        if (!ev->key) { /* it can't be saved: the tree, if there is one, is set aside */
+            s->unsaved = s->unsaved || ev->tree;
+            s->vault = VAULT_LOCKED;
+            s->lock_after = s->creating = false;
+            return ACT_FORGET_KEY;
+        }
+        if (s->lock_after && !ev->hidden)
+            s->lock_after = false;
+        if (s->vault == VAULT_SAVING) {
+            s->saves_started++;
+            return ACT_START_SAVE;
+        }
+        return ev->hidden ? ACT_UNHIDE : 0u;
+    case VAULT_LOCKING:
+        return ACT_START_WIPE;
+    default:
+        return 0;
+    }
+}
+
+/* A step of a stop that is done twice does no harm; one that was left out would. */
+static uint32_t on_resumed(struct supervisor *s, const struct event *ev, int64_t now_ms)
+{
+    uint32_t act = resume_vault(s, ev);
+
+    s->faulted = s->faulted || ev->many;
+    switch (s->phase) {
+    case PHASE_RUN:
+        return act | (s->faulted ? begin_stop(s, now_ms) : 0);
+    case PHASE_FIRST_SAVE:
+        if (s->vault == VAULT_OPEN)
+            return act | start_save(s);
+        return act | (s->vault == VAULT_SAVING ? 0 : start_wait(s, now_ms));
+    case PHASE_WAIT:
+        return act | ACT_TERM;
+    case PHASE_KILL:
+        return act | ACT_KILL;
+    case PHASE_LAST_SAVE:
+        return act | (s->vault == VAULT_SAVING ? 0 : last_save(s));
+    case PHASE_WIPE:
+        return act | (s->vault == VAULT_LOCKING ? 0 : finish(s));
+    default:
+        return act;
+    }
+}
+
 uint32_t step(struct supervisor *s, const struct event *ev, int64_t now_ms)
 {
     if (s->phase == PHASE_DONE)
@@ -363,6 +422,7 @@ uint32_t step(struct supervisor *s, const struct event *ev, int64_t now_ms)
         return ACT_CANCEL_JOB | ACT_FORGET_KEY;
     case EVENT_WIPED: return on_wiped(s);
     case EVENT_TIMER: return on_timer(s, now_ms);
+    case EVENT_RESUMED: return on_resumed(s, ev, now_ms);
     }
     return 0;
 }
@@ -383,5 +443,7 @@ int step_exit_status(const struct supervisor *s)
 {
     if (s->unsaved)
         return EX_TP_IO;
+    if (s->faulted)
+        return EX_TP_FAULT;
     return s->has_main ? s->main_status : EX_TP_OK;
 }

@@ -45,6 +45,7 @@ struct supervisor {
     int64_t kill_at_ms; /* end of PHASE_WAIT, INT64_MAX for none */
     int64_t end_at_ms;  /* end of the stop, INT64_MAX for none */
     bool hurry;         /* a second stop signal: no waiting, but every save */
+    bool faulted;       /* PID 1 had too many faults */
 };
 
 enum event_type {
@@ -62,6 +63,7 @@ enum event_type {
     EVENT_CANCEL,       /* whoever asked for the unlock has gone */
     EVENT_WIPED,        /* the tree is deleted */
     EVENT_TIMER,
+    EVENT_RESUMED,      /* PID 1 faulted and is back, with the state of before: tree, hidden, key, many */
 };
 
 struct event {
@@ -70,6 +72,10 @@ struct event {
     uint32_t left_out;
     bool may_retry;
     bool alone;
+    bool tree;   /* the published tree is there */
+    bool hidden; /* out of its place */
+    bool key;
+    bool many;   /* too many faults: the pod is to end */
 };
 
 /* Actions, performed in the order of their bits. */

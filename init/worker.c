@@ -495,3 +495,17 @@ void workers_drop_reserve(struct workers *ws)
         close(ws->reserve);
     ws->reserve = -1;
 }
+
+void workers_abandon(struct workers *ws)
+{
+    for (int i = 0; i < ws->n; i++) {
+        struct worker *w = &ws->w[i];
+
+        w->channel = -1;
+        /* Its number may be somebody else's by now: only a child of ours is killed. */
+        if (w->pid > 0 && waitid(P_PID, (id_t)w->pid, NULL, WEXITED | WNOHANG | WNOWAIT) < 0)
+            w->pid = 0;
+    }
+    ws->passphrase = -1;
+    workers_end(ws);
+}

@@ -102,4 +102,7 @@ void workers_end(struct workers *ws);
 
 void workers_drop_reserve(struct workers *ws);
 
+/* After a fault of PID 1, whose channels are closed: kills what is left of the run. */
+void workers_abandon(struct workers *ws);
+
 #endif
