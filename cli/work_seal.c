@@ -143,6 +143,8 @@ int work_seal(struct work *w, struct err *e)
         return err_set(e, ERR_INTERNAL, "protocol", "the job's key and header do not belong together");
     if (store_lock(w->store, e) < 0 || look_in_place(w, &h, &in_place, e) < 0)
         return -1;
+    if (in_place == IN_PLACE_OURS) /* made already, by a worker that could not tell */
+        fresh = 0;
     if (fresh && in_place != IN_PLACE_GONE)
         return err_set(e, ERR_CANT_CREATE, "exists", "a vault is there already: open it with tazpod unlock");
 

@@ -10,6 +10,7 @@
 #include "child.h"
 #include "log.h"
 #include "pod.h"
+#include "record.h"
 
 static void say(const struct pod *p, int sig, int faults, const struct event *ev)
 {
@@ -56,6 +57,7 @@ void pod_resume(struct pod *p, int sig)
     ev.hidden = p->ram.hidden;
     ev.key = key_take(&p->key);
     say(p, sig, faults, &ev);
+    record_keep(p->record, p); /* that there was a fault is known, whatever comes of the rest */
     p->wiping = false; /* begun again, if it is to be */
     pod_event(p, &ev);
     if (p->sup.vault == VAULT_LOCKED) {
@@ -63,4 +65,5 @@ void pod_resume(struct pod *p, int sig)
         ram_set_aside(&p->ram);
     }
     ram_sweep(&p->ram);
+    record_keep(p->record, p);
 }

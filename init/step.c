@@ -369,7 +369,7 @@ static uint32_t resume_vault(struct supervisor *s, const struct event *ev)
     }
 }
 
-/* A step of a stop that is done twice does no harm; one that was left out would. */
+/* What is known is the end of a whole turn: its signals have been sent. */
 static uint32_t on_resumed(struct supervisor *s, const struct event *ev, int64_t now_ms)
 {
     uint32_t act = resume_vault(s, ev);
@@ -382,10 +382,6 @@ static uint32_t on_resumed(struct supervisor *s, const struct event *ev, int64_t
         if (s->vault == VAULT_OPEN)
             return act | start_save(s);
         return act | (s->vault == VAULT_SAVING ? 0 : start_wait(s, now_ms));
-    case PHASE_WAIT:
-        return act | ACT_TERM;
-    case PHASE_KILL:
-        return act | ACT_KILL;
     case PHASE_LAST_SAVE:
         return act | (s->vault == VAULT_SAVING ? 0 : last_save(s));
     case PHASE_WIPE:

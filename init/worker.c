@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -16,7 +17,8 @@
 #include "signals.h"
 #include "wire.h"
 
-enum { CHANNEL = 3, TREE = 4, ABOVE_STANDARD = 10 };
+enum { CHANNEL = 3, TREE = 4, ABOVE_STANDARD = 10, ABANDON_MS = 1000 };
+enum { NR_PIDFD_OPEN = 434 }; /* the same number on every architecture */
 
 static const char *const NAMES[] = {
     [JOB_OPEN] = "open", [JOB_CREATE] = "create", [JOB_UNPACK] = "unpack",
@@ -496,6 +498,18 @@ void workers_drop_reserve(struct workers *ws)
     ws->reserve = -1;
 }
 
+/* It may hold the lock on the vault until it is gone. */
+static void kill_and_wait(pid_t pid)
+{
+    struct pollfd end = {.fd = (int)syscall(NR_PIDFD_OPEN, pid, 0), .events = POLLIN};
+
+    (void)kill(pid, SIGKILL);
+    if (end.fd < 0)
+        return;
+    (void)poll(&end, 1, ABANDON_MS); /* one that hangs in a disk's hands is not waited for any longer */
+    close(end.fd);
+}
+
 void workers_abandon(struct workers *ws)
 {
     for (int i = 0; i < ws->n; i++) {
@@ -503,8 +517,9 @@ void workers_abandon(struct workers *ws)
 
         w->channel = -1;
         /* Its number may be somebody else's by now: only a child of ours is killed. */
-        if (w->pid > 0 && waitid(P_PID, (id_t)w->pid, NULL, WEXITED | WNOHANG | WNOWAIT) < 0)
-            w->pid = 0;
+        if (w->pid > 0 && waitid(P_PID, (id_t)w->pid, NULL, WEXITED | WNOHANG | WNOWAIT) == 0)
+            kill_and_wait(w->pid);
+        w->pid = 0;
     }
     ws->passphrase = -1;
     workers_end(ws);
