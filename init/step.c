@@ -350,7 +350,7 @@ static uint32_t resume_vault(struct supervisor *s, const struct event *ev)
     case VAULT_OPEN:
     case VAULT_SAVING:
         if (!ev->key) { /* it can't be saved: the tree, if there is one, is set aside */
-            s->unsaved = s->unsaved || ev->tree;
+            s->unsaved = s->phase != PHASE_RUN && (s->unsaved || ev->tree);
             s->vault = VAULT_LOCKED;
             s->lock_after = s->creating = false;
             return ACT_FORGET_KEY;
@@ -363,7 +363,7 @@ static uint32_t resume_vault(struct supervisor *s, const struct event *ev)
         }
         return ev->hidden ? ACT_UNHIDE : 0u;
     case VAULT_LOCKING:
-        return ACT_START_WIPE;
+        return ACT_FORGET_KEY | ACT_START_WIPE;
     default:
         return 0;
     }
@@ -385,7 +385,7 @@ static uint32_t on_resumed(struct supervisor *s, const struct event *ev, int64_t
     case PHASE_LAST_SAVE:
         return act | (s->vault == VAULT_SAVING ? 0 : last_save(s));
     case PHASE_WIPE:
-        return act | (s->vault == VAULT_LOCKING ? 0 : finish(s));
+        return act | (s->vault == VAULT_LOCKED ? finish(s) : 0);
     default:
         return act;
     }

@@ -17,7 +17,7 @@ enum {
 static const char *const VAULTS[] = {"absent", "locked", "opening", "open", "saving", "locking", "stopping"};
 static const char *const PHASES[] = {"run", "first-save", "wait", "kill", "last-save", "wipe", "done"};
 static const char *const EVENTS[] = {"stop",     "main-ended", "all-gone",   "unlock", "create", "save",
-                                     "lock",     "job-done",   "job-failed", "cancel", "wiped",  "timer"};
+                                     "lock",     "job-done",   "job-failed", "cancel", "wiped",  "timer", "resumed"};
 static const char *const ACTIONS[] = {
     "refuse-busy", "refuse-state", "already",      "join",        "cancel-job", "drop-reserve", "start-unlock",
     "start-create", "unhide",      "hide",         "answer-unlock", "answer-save", "forget-key", "start-wipe",
@@ -90,6 +90,7 @@ static bool makes_no_sense(const struct supervisor *s, const struct event *ev, i
     case EVENT_WIPED: return s->vault != VAULT_LOCKING;
     case EVENT_ALL_GONE: return s->phase != PHASE_WAIT && s->phase != PHASE_KILL;
     case EVENT_TIMER: return now < step_deadline(s);
+    case EVENT_RESUMED: return s->phase == PHASE_DONE;
     default: return false;
     }
 }
@@ -113,9 +114,13 @@ static void check_saves(const struct move *m)
         must(m, !(m->act & (ACT_FORGET_KEY | ACT_START_WIPE)), "a failed save destroys nothing");
         must(m, a->vault == VAULT_OPEN || a->vault == VAULT_SAVING, "a failed save leaves the vault open");
     }
+    if (m->ev.type == EVENT_RESUMED && m->ev.key && (b->vault == VAULT_OPEN || b->vault == VAULT_SAVING))
+        must(m, b->phase == PHASE_DONE || a->vault == VAULT_OPEN || a->vault == VAULT_SAVING,
+             "a fault closes no vault that can be saved");
     must(m, !(m->act & ACT_HIDE) || (a->lock_after && (m->act & ACT_START_SAVE)),
          "the vault leaves its place for a lock's save only");
-    must(m, !(m->act & ACT_UNHIDE) || (b->lock_after && b->vault == VAULT_SAVING),
+    must(m, !(m->act & ACT_UNHIDE) || (b->lock_after && b->vault == VAULT_SAVING) ||
+                (m->ev.type == EVENT_RESUMED && m->ev.hidden && b->vault == VAULT_OPEN),
          "only a lock's save brings it back");
 }
 
@@ -181,9 +186,11 @@ static void check_move(const struct move *m)
     must(m, !(m->act & ACT_START_WIPE) || (a->vault == VAULT_LOCKING && (m->act & ACT_FORGET_KEY)),
          "the key goes with the tree");
     must(m, !(m->act & ACT_START_WIPE) || b->vault == VAULT_SAVING ||
+                (m->ev.type == EVENT_RESUMED && b->vault == VAULT_LOCKING) ||
                 (m->ev.type == EVENT_ALL_GONE && m->ev.alone && b->alone && b->vault == VAULT_OPEN),
          "only a save's end leads to a wipe, but where nobody was there to write since");
-    must(m, !(m->act & ACT_START_WIPE) || b->creating || !a->unsaved, "what is not saved is not wiped");
+    must(m, !(m->act & ACT_START_WIPE) || b->creating || !a->unsaved || b->vault == VAULT_LOCKING,
+         "what is not saved is not wiped");
     must(m, !(m->act & ACT_FORGET_KEY) || a->vault == VAULT_LOCKED || a->vault == VAULT_LOCKING,
          "an open vault keeps its key");
     must(m, a->main_status == b->main_status || m->ev.type == EVENT_MAIN_ENDED,
@@ -213,6 +220,13 @@ static const struct event ALL_EVENTS[] = {
     {.type = EVENT_CANCEL},
     {.type = EVENT_WIPED},
     {.type = EVENT_TIMER},
+    {.type = EVENT_RESUMED},
+    {.type = EVENT_RESUMED, .tree = true},
+    {.type = EVENT_RESUMED, .tree = true, .hidden = true},
+    {.type = EVENT_RESUMED, .tree = true, .key = true},
+    {.type = EVENT_RESUMED, .tree = true, .hidden = true, .key = true},
+    {.type = EVENT_RESUMED, .tree = true, .key = true, .many = true},
+    {.type = EVENT_RESUMED, .many = true},
 };
 enum { N_EVENTS = sizeof ALL_EVENTS / sizeof *ALL_EVENTS };
 
@@ -346,7 +360,7 @@ static void visit(struct graph *g, const struct node *from, struct event ev, int
     memcpy(&to.s, &m.after, sizeof to.s);
     if (m.act & ACT_HIDE)
         to.hidden = true;
-    if (m.act & (ACT_UNHIDE | ACT_START_WIPE))
+    if ((m.act & (ACT_UNHIDE | ACT_START_WIPE)) || (ev.type == EVENT_RESUMED && m.after.vault == VAULT_LOCKED))
         to.hidden = false;
     if ((from->s.vault == VAULT_OPENING && ev.type == EVENT_JOB_DONE))
         to.key = true;
@@ -364,8 +378,15 @@ static void visit(struct graph *g, const struct node *from, struct event ev, int
 }
 
 /* Events that the world can bring about there. */
-static bool may_happen(const struct supervisor *s, const struct event *ev)
+static bool may_happen(const struct node *n, const struct event *ev)
 {
+    const struct supervisor *s = &n->s;
+    bool there = s->vault == VAULT_OPEN || s->vault == VAULT_SAVING;
+
+    if (ev->type == EVENT_RESUMED && ev->key && !(n->key && there))
+        return false;
+    if (ev->type == EVENT_RESUMED && (ev->tree != there || ev->hidden != n->hidden))
+        return false;
     if (ev->type == EVENT_MAIN_ENDED)
         return s->main_running;
     if (ev->type == EVENT_STOP && ev->alone)
@@ -423,7 +444,7 @@ static void every_state_that_can_come_about_keeps_the_promises(void **state)
         ends += n->s.phase == PHASE_DONE;
         check_end(n);
         for (size_t i = 0; i < N_EVENTS; i++) {
-            if (!may_happen(&n->s, &ALL_EVENTS[i]))
+            if (!may_happen(n, &ALL_EVENTS[i]))
                 continue;
             visit(&g, n, ALL_EVENTS[i], 0);
             if (due > 1 && due != INT64_MAX)
@@ -1067,6 +1088,64 @@ static void a_failed_unlock_leaves_it_locked_and_a_cancelled_one_too(void **stat
     assert_int_equal(at(&s, 4, EVENT_CREATE), ACT_REFUSE_STATE);
 }
 
+static uint32_t resumed(struct supervisor *s, int64_t now, bool hidden, bool many)
+{
+    return go(s, now, (struct event){.type = EVENT_RESUMED, .tree = true, .key = true, .hidden = hidden, .many = many});
+}
+
+static void after_a_fault_the_save_is_done_again_and_who_asked_is_gone(void **state)
+{
+    struct supervisor s = pod(VAULT_LOCKED, true);
+
+    (void)state;
+    unlock(&s);
+    assert_int_equal(resumed(&s, 1, false, false), 0);
+    assert_int_equal(s.vault, VAULT_OPEN);
+    (void)at(&s, 2, EVENT_SAVE);
+    (void)at(&s, 3, EVENT_LOCK); /* the next one, by somebody who is gone then */
+    assert_int_equal(resumed(&s, 4, false, false), ACT_START_SAVE);
+    assert_int_equal(done(&s, 5, 0), ACT_ANSWER_SAVE);
+    assert_int_equal(s.vault, VAULT_OPEN);
+    (void)at(&s, 6, EVENT_LOCK);
+    assert_int_equal(resumed(&s, 7, true, false), ACT_START_SAVE);
+    assert_true(s.lock_after);
+    assert_int_equal(done(&s, 8, 0), ACT_ANSWER_SAVE | ACT_FORGET_KEY | ACT_START_WIPE);
+}
+
+static void a_lock_that_had_not_yet_moved_the_tree_is_forgotten(void **state)
+{
+    struct supervisor s = pod(VAULT_LOCKED, true);
+
+    (void)state;
+    unlock(&s);
+    (void)at(&s, 1, EVENT_LOCK);
+    assert_int_equal(resumed(&s, 2, false, false), ACT_START_SAVE);
+    (void)done(&s, 3, 0);
+    assert_int_equal(s.vault, VAULT_OPEN);
+    /* And one that had moved it, but was not known yet, brings it back. */
+    assert_int_equal(resumed(&s, 4, true, false), ACT_UNHIDE);
+    assert_int_equal(s.vault, VAULT_OPEN);
+}
+
+static void too_many_faults_are_a_stop_with_a_status_of_their_own(void **state)
+{
+    struct supervisor s = pod(VAULT_LOCKED, true);
+
+    (void)state;
+    unlock(&s);
+    assert_int_equal(resumed(&s, 1, false, true), ACT_DROP_RESERVE | ACT_START_SAVE);
+    assert_int_equal(s.phase, PHASE_FIRST_SAVE);
+    assert_int_equal(done(&s, 2, 0), ACT_ANSWER_SAVE | ACT_TERM);
+    (void)go(&s, 3, (struct event){.type = EVENT_MAIN_ENDED, .status = 3});
+    (void)at(&s, 4, EVENT_ALL_GONE);
+    (void)done(&s, 5, 0);
+    (void)at(&s, 6, EVENT_WIPED);
+    assert_int_equal(s.phase, PHASE_DONE);
+    assert_int_equal(step_exit_status(&s), EX_TP_FAULT);
+    s.unsaved = true;
+    assert_int_equal(step_exit_status(&s), EX_TP_IO);
+}
+
 static void where_there_is_no_vault_every_request_is_refused(void **state)
 {
     struct supervisor s = pod(VAULT_ABSENT, true);
@@ -1125,7 +1204,7 @@ struct world {
 struct tally {
     unsigned long events, lives, stops_open, wipes, locks, lock_failed, last_failed, slow_first, kills, retries,
         creations_failed, hurried, left_out_at_stop,
-        saved_once;
+        saved_once, faults;
 };
 
 static unsigned pick(struct world *w, unsigned n)
@@ -1162,6 +1241,8 @@ static void happens(struct world *w, struct event ev);
 
 static void check_wipe(struct world *w)
 {
+    if (w->last.ev.type == EVENT_RESUMED) /* it had been begun, and goes on */
+        return;
     if (w->last.before.creating) { /* a vault that never came to be: nothing was promised */
         w->tally->creations_failed++;
         return;
@@ -1359,11 +1440,21 @@ static void processes_end(struct world *w)
         happens(w, (struct event){.type = EVENT_ALL_GONE, .alone = w->started == w->started_at_stop + 2});
 }
 
+/* Process 1 comes back: workers and clients are gone, all else is as it was. */
+static void faults(struct world *w)
+{
+    w->tally->faults++;
+    w->job = NO_JOB;
+    w->n_askers = 0;
+    w->wiping = false;
+    happens(w, (struct event){.type = EVENT_RESUMED, .tree = w->tree, .hidden = w->hidden, .key = w->key});
+}
+
 static void live_on(struct world *w)
 {
     static const enum event_type REQUESTS[] = {EVENT_UNLOCK, EVENT_UNLOCK, EVENT_CREATE, EVENT_SAVE, EVENT_LOCK};
 
-    switch (pick(w, 16)) {
+    switch (pick(w, 18)) {
     case 0:
     case 1:
     case 2:
@@ -1410,6 +1501,10 @@ static void live_on(struct world *w)
     case 12:
         time_passes(w);
         break;
+    case 13:
+        if (pick(w, 30) == 0)
+            faults(w);
+        break;
     default:
         job_goes_on(w);
     }
@@ -1448,7 +1543,7 @@ static void nothing_is_wiped_unless_the_last_save_after_the_last_write_succeeded
         }
     }
     assert_true(t.lives > 5000 && t.stops_open > 3000 && t.wipes > 3000 && t.locks > 1000 && t.lock_failed > 500);
-    assert_true(t.last_failed > 500 && t.slow_first > 100 && t.kills > 1000 && t.retries > 1000 && t.hurried > 500);
+    assert_true(t.last_failed > 500 && t.slow_first > 100 && t.kills > 1000 && t.retries > 1000 && t.hurried > 500 && t.faults > 1000);
     assert_true(t.creations_failed > 200 && t.left_out_at_stop > 50 && t.saved_once > 20);
 }
 
@@ -1496,6 +1591,9 @@ int main(void)
         cmocka_unit_test(a_last_save_out_of_time_is_given_up_and_the_tree_kept),
         cmocka_unit_test(a_wipe_out_of_time_does_not_keep_the_pod),
         cmocka_unit_test(a_failed_unlock_leaves_it_locked_and_a_cancelled_one_too),
+        cmocka_unit_test(after_a_fault_the_save_is_done_again_and_who_asked_is_gone),
+        cmocka_unit_test(a_lock_that_had_not_yet_moved_the_tree_is_forgotten),
+        cmocka_unit_test(too_many_faults_are_a_stop_with_a_status_of_their_own),
         cmocka_unit_test(where_there_is_no_vault_every_request_is_refused),
         cmocka_unit_test(nothing_is_wiped_unless_the_last_save_after_the_last_write_succeeded),
     };
