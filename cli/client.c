@@ -25,6 +25,18 @@ static int no_init(struct wire_error *e, const char *why)
     return -1;
 }
 
+static int not_entered(struct wire_error *e)
+{
+    char text[WIRE_TEXT_MAX];
+
+    (void)snprintf(text, sizeof text, "%s is closed to this user: %s", run_dir(),
+                   geteuid() == 0 ? "root lacks a capability here: run the pod with --user 1000, or with --cap-add "
+                                    "DAC_OVERRIDE"
+                                  : "run the command as the pod's user (docker exec --user)");
+    wire_error_set(e, EX_TP_UNAVAILABLE, "no-init", text);
+    return -1;
+}
+
 /* Somebody else could have bound the name in a directory that others may write. Process 1 is
  * nobody else, whatever its uid. */
 static int trusted(int fd, uid_t dir_owner)
@@ -43,6 +55,8 @@ int client_connect_within(const struct timeval *time, struct wire_error *e)
     struct stat sb;
     int dir = open(run_dir(), O_PATH | O_DIRECTORY | O_CLOEXEC), fd = -1;
 
+    if (dir < 0 && errno == EACCES)
+        return not_entered(e);
     if (dir < 0)
         return no_init(e, strerror(errno));
     fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
@@ -54,7 +68,7 @@ int client_connect_within(const struct timeval *time, struct wire_error *e)
     }
     if (fd < 0 || fstat(dir, &sb) < 0 ||
         connect(fd, (const struct sockaddr *)&address, sizeof address) < 0) {
-        no_init(e, strerror(errno));
+        (void)(errno == EACCES ? not_entered(e) : no_init(e, strerror(errno)));
         goto failed;
     }
     if (!trusted(fd, sb.st_uid)) {

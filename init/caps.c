@@ -53,6 +53,15 @@ const char *caps_missing(void)
     return "SYS_ADMIN does not reach process 1: setcap cap_sys_admin,cap_sys_chroot=p on its file is missing";
 }
 
+uint32_t caps_root_lacks(void)
+{
+    const uint32_t needs = 1u << CAP_IS_CHOWN | 1u << CAP_IS_DAC_OVERRIDE | 1u << CAP_IS_KILL |
+                           1u << CAP_IS_SETGID | 1u << CAP_IS_SETUID;
+    struct cap_sets sets[2];
+
+    return get(sets) < 0 ? 0 : needs & ~sets[0].effective;
+}
+
 static void effective(bool on)
 {
     struct cap_sets sets[2];

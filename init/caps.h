@@ -7,12 +7,19 @@
 #define TAZPOD_CAPS_H
 
 #include <stdbool.h>
+#include <stdint.h>
+
+enum { CAP_IS_CHOWN = 0, CAP_IS_DAC_OVERRIDE = 1, CAP_IS_KILL = 5, CAP_IS_SETGID = 6, CAP_IS_SETUID = 7 };
 
 /* SYS_ADMIN is permitted. */
 bool caps_may_mount(void);
 
 /* Why not, as a part of a sentence that names what to do. */
 const char *caps_missing(void);
+
+/* Which of the capabilities that root needs to serve another user's vault it lacks: bits by number. To
+ * make and hand over files, to enter his directories, to signal his processes, to become him. */
+uint32_t caps_root_lacks(void);
 
 /* Puts SYS_ADMIN into force, and takes it out again. errno is kept. */
 void caps_raise(void);

@@ -4,6 +4,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "caps.h"
+
 enum {
     OWNER_DEFAULT = 1000,
     FIRST_USER_NAMESPACE = 0xEFFFFFFD, /* inode of the one the machine booted with */
@@ -39,9 +41,10 @@ struct owner owner_find(int64_t named)
         o.gid = OWNER_DEFAULT;
     }
     o.become = can_become(o.uid);
-    if (o.become)
+    o.lacks = caps_root_lacks();
+    if (o.become && !o.lacks)
         return o;
-    if (named < 0 && stat("/proc/self/ns/user", &sb) == 0 && sb.st_ino != FIRST_USER_NAMESPACE) {
+    if (!o.become && named < 0 && stat("/proc/self/ns/user", &sb) == 0 && sb.st_ino != FIRST_USER_NAMESPACE) {
         o.uid = 0;
         o.gid = 0;
         return o;

@@ -14,7 +14,8 @@ struct owner {
     uid_t uid;
     gid_t gid;
     bool become; /* workers must change to it */
-    bool possible; /* false: PID 1 is root but may not change to it */
+    bool possible; /* false: PID 1 is root but lacks what serving another user takes */
+    uint32_t lacks; /* then: capabilities, bits by number */
 };
 
 /* named: -1 if none was. */

@@ -65,6 +65,40 @@ static void unavailable(struct pod *p, const char *word, const char *text)
     line_end(&l);
 }
 
+static size_t append(char *text, size_t n, const char *more)
+{
+    size_t len = strlen(more);
+
+    memcpy(text + n, more, len + 1);
+    return n + len;
+}
+
+/* A plain init then, which says why to whoever asks it for a vault. Nothing in the directory is touched
+ * but the socket. */
+static void refuse_root(struct pod *p)
+{
+    static const struct {
+        int number;
+        const char *option;
+    } NAMES[] = {
+        {CAP_IS_CHOWN, " --cap-add CHOWN"},   {CAP_IS_DAC_OVERRIDE, " --cap-add DAC_OVERRIDE"},
+        {CAP_IS_KILL, " --cap-add KILL"},     {CAP_IS_SETGID, " --cap-add SETGID"},
+        {CAP_IS_SETUID, " --cap-add SETUID"},
+    };
+    char text[WIRE_TEXT_MAX]; /* all of them fit */
+    size_t n = append(text, 0, "process 1 is root and can't serve another user's vault: run the pod with --user 1000");
+
+    if (p->owner.lacks)
+        n = append(text, n, ", or with");
+    for (size_t i = 0; i < sizeof NAMES / sizeof *NAMES; i++)
+        if (p->owner.lacks >> NAMES[i].number & 1)
+            n = append(text, n, NAMES[i].option);
+    unavailable(p, "bad-run-dir", text);
+    p->ram.dir = open(p->options.run_dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (p->ram.dir >= 0)
+        (void)control_open(&p->control, p->ram.dir, geteuid(), getegid());
+}
+
 static void prepare_vault(struct pod *p)
 {
     const char *vault = p->options.vault ? p->options.vault : DEFAULT_VAULT;
@@ -74,12 +108,6 @@ static void prepare_vault(struct pod *p)
         memcpy(p->vault, vault, strlen(vault) + 1);
     if (p->absent.word[0])
         return;
-    if (!p->owner.possible) {
-        unavailable(p, "bad-run-dir",
-                    "PID 1 is root but may not become the vault's owner: run with --user 1000, or leave root "
-                    "the engine's default capabilities");
-        return;
-    }
     if (vault[0] != '/' || p->options.run_dir[0] != '/' || strlen(vault) >= sizeof p->vault) {
         unavailable(p, "bad-run-dir", "the vault and the run directory need absolute paths under 240 bytes");
         return;
@@ -120,6 +148,10 @@ void pod_prepare(struct pod *p)
     (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); /* the key will live here */
     caps_lower(); /* as root it is in force from the start */
     p->owner = owner_find(p->options.owner);
+    if (!p->owner.possible) {
+        refuse_root(p);
+        return;
+    }
     ram_open(&p->ram, p->options.run_dir, p->owner.uid, p->owner.gid, p->options.backend);
     if (p->ram.dir >= 0 && control_open(&p->control, p->ram.dir, p->owner.uid, p->owner.gid) < 0) {
         if (errno == EADDRINUSE) /* what lies there is another PID 1's: hands off */
@@ -139,7 +171,8 @@ void pod_prepare_rest(struct pod *p)
 
     if (!p->configured)
         return;
-    ram_choose(&p->ram, p->options.backend);
+    if (p->owner.possible)
+        ram_choose(&p->ram, p->options.backend);
     prepare_vault(p);
     ram_sweep(&p->ram);
     if (p->control.listener >= 0)
