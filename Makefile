@@ -36,7 +36,7 @@ endif
 MUSL := $(shell command -v musl-gcc 2>/dev/null)
 INIT_CC = $(if $(MUSL),$(MUSL),$(CC))
 INIT_FLAGS = $(OURS) -Os -fno-asynchronous-unwind-tables -Wno-sign-conversion
-INIT_LINK = -static -Wl,--gc-sections -Wl,-z,noexecstack -Wl,-z,norelro -Wl,--build-id=none
+INIT_LINK = -static -Wl,--gc-sections -Wl,-z,noexecstack -Wl,-z,norelro -Wl,-z,noseparate-code -Wl,--build-id=none
 
 ifdef SAN
 CFLAGS = -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
@@ -51,7 +51,7 @@ CLI_LINK = -pie $(LINK)
 endif
 LIBS = -larchive -lzstd -lsodium -lseccomp -linih
 
-INIT = main pod prepare resume step control worker ram mount caps key child procs owner options signals wire log dir notify fault record
+INIT = main pod prepare resume step control worker ram mount caps key child procs owner options signals wire log dir notify number fault record
 VAULT = base/err base/io base/secret header kdf seal entry pack store memory swap config sandbox
 CLI = main command client prompt askpass passphrase open unlock lock save status shell verify health config json worker work_open \
       work_seal work_pack work_config

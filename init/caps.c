@@ -55,8 +55,8 @@ const char *caps_missing(void)
 
 uint32_t caps_root_lacks(void)
 {
-    const uint32_t needs = 1u << CAP_IS_CHOWN | 1u << CAP_IS_DAC_OVERRIDE | 1u << CAP_IS_KILL |
-                           1u << CAP_IS_SETGID | 1u << CAP_IS_SETUID;
+    const uint32_t needs = 1u << CAP_IS_CHOWN | 1u << CAP_IS_DAC_OVERRIDE | 1u << CAP_IS_FOWNER |
+                           1u << CAP_IS_KILL | 1u << CAP_IS_SETGID | 1u << CAP_IS_SETUID;
     struct cap_sets sets[2];
 
     return get(sets) < 0 ? 0 : needs & ~sets[0].effective;

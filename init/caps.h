@@ -9,7 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { CAP_IS_CHOWN = 0, CAP_IS_DAC_OVERRIDE = 1, CAP_IS_KILL = 5, CAP_IS_SETGID = 6, CAP_IS_SETUID = 7 };
+enum { CAP_IS_CHOWN = 0, CAP_IS_DAC_OVERRIDE = 1, CAP_IS_FOWNER = 3, CAP_IS_KILL = 5, CAP_IS_SETGID = 6, CAP_IS_SETUID = 7 };
 
 /* SYS_ADMIN is permitted. */
 bool caps_may_mount(void);

@@ -11,7 +11,7 @@
 /* Descriptors 0 to 2 that are closed become /dev/null, so that no later open lands there. */
 void child_fill_standard(void);
 
-/* Forks and executes command in a process group of its own, which becomes the terminal's
+/* Starts and executes command in a process group of its own, which becomes the terminal's
  * foreground where descriptor 0 is one. The child leaves with 126 or 127 if it can't be executed.
  * bar: whatever PID 1 may do, the child may not mount. Returns the pid, or -1 with errno. */
 pid_t child_start(char **command, bool bar);

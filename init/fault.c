@@ -7,6 +7,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "number.h"
 #include "protocol.h"
 
 enum {
@@ -99,13 +100,12 @@ void fault_install(char **argv, int self, int record, void (*sent)(int sig))
 int fault_announced(int *sig)
 {
     const char *text = getenv(VARIABLE);
-    char *end;
-    long fd;
+    int64_t fd;
 
     if (!text)
         return -1;
-    fd = strtol(text, &end, 10);
-    *sig = *end == ':' ? (int)strtol(end + 1, NULL, 10) : 0;
+    fd = number_read(&text, DESCRIPTORS);
+    *sig = *text++ == ':' ? (int)number_read(&text, NSIG) : 0;
     (void)unsetenv(VARIABLE);
     /* Anybody may set a variable at the start, but not have a memfd be there. */
     return fd > STDERR_FILENO && fd < DESCRIPTORS && fcntl((int)fd, F_GET_SEALS) >= 0 ? (int)fd : -1;

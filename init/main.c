@@ -39,13 +39,31 @@ static const char HELP[] =
     "  --stop-timeout T      for a stop with an open vault (TAZPOD_STOP_TIMEOUT; 8s)\n"
     "  --worker-timeout T    for one save or unlock (TAZPOD_WORKER_TIMEOUT; 60s)\n"
     "  --log-format text|json  (TAZPOD_LOG_FORMAT; text)\n"
-    "  --version, --help\n"
+    "  --rewrite FROM:TO,..  the main command gets TO for FROM, nothing for 0 (TAZPOD_REWRITE)\n"
+    "  --remap-exit N,..     these of its exit statuses become 0 (TAZPOD_REMAP_EXIT) -e N\n"
+    "  --group yes|no        signal its process group (TAZPOD_GROUP; no)             -g\n"
+    "  --parent-death SIGNAL when the parent dies (TAZPOD_PARENT_DEATH)              -p SIGNAL\n"
+    "  --subreaper yes|no    it is one anyhow (TAZPOD_SUBREAPER)                     -s\n"
+    "  --warn yes|no         log each orphan that ended (TAZPOD_WARN; no)            -w\n"
+    "  --verbose N           log more (TAZPOD_VERBOSE; 0)                            -v\n"
+    "  --version, --help                                                             -l, -h\n"
     "\n"
     "T is seconds, or milliseconds with ms: 8, 8s, 500ms. See tazpod-init(8).\n";
+
+static const char LICENSE[] = "tazpod-init " TAZPOD_VERSION " is under the MIT license.\n";
 
 static void say(int fd, const char *text)
 {
     (void)!write(fd, text, strlen(text));
+}
+
+/* To the main command, as the table has it. In signal context too. */
+static void forward(const struct pod *p, int sig)
+{
+    int becomes = options_rewritten(&p->options, sig);
+
+    if (p->main_pid > 0 && becomes)
+        (void)kill(p->options.group ? -p->main_pid : p->main_pid, becomes);
 }
 
 /* A stop signal stops the pod where a vault is configured, or where there is nothing else to give
@@ -54,10 +72,17 @@ static void on_signal(struct pod *p, int sig)
 {
     if (sig == SIGCHLD)
         return;
+    if (p->options.verbose > 1) {
+        struct line l;
+
+        line_start(&l, "signal");
+        line_number(&l, "signal", sig);
+        line_end(&l);
+    }
     if (signals_is_stop(sig) && (p->configured || !p->main_pid))
         pod_on_stop(p);
-    else if (p->main_pid > 0)
-        (void)kill(p->main_pid, sig);
+    else
+        forward(p, sig);
 }
 
 static void read_signals(struct pod *p)
@@ -70,14 +95,28 @@ static void read_signals(struct pod *p)
             on_signal(p, (int)info[i].ssi_signo);
 }
 
+static void say_process(const char *word, pid_t pid, int status)
+{
+    struct line l;
+
+    line_start(&l, word);
+    line_number(&l, "pid", pid);
+    if (status >= 0)
+        line_number(&l, "status", status);
+    line_end(&l);
+}
+
 /* Until nobody is left, every time: one SIGCHLD may stand for many. */
 static void reap(struct pod *p)
 {
     int wait_status;
     pid_t pid;
 
-    while ((pid = waitpid(-1, &wait_status, WNOHANG | __WALL)) > 0)
+    while ((pid = waitpid(-1, &wait_status, WNOHANG | __WALL)) > 0) {
+        if (pid == p->main_pid ? p->options.verbose > 0 : p->options.warn || p->options.verbose > 1)
+            say_process(pid == p->main_pid ? "main-ended" : "reap", pid, child_exit_status(wait_status));
         pod_on_child(p, pid, wait_status);
+    }
 }
 
 static void loop(struct pod *p)
@@ -114,8 +153,7 @@ static struct pod *whole;
 
 static void pass_on(int sig)
 {
-    if (whole->main_pid > 0)
-        (void)kill(whole->main_pid, sig);
+    forward(whole, sig);
 }
 
 static int open_loop(struct pod *p)
@@ -127,6 +165,8 @@ static int open_loop(struct pod *p)
         return -1;
     }
     pod_watch(p, p->signals, SOURCE_SIGNALS, 0);
+    if (p->options.parent_death)
+        (void)prctl(PR_SET_PDEATHSIG, (unsigned long)p->options.parent_death, 0, 0, 0);
     if (getpid() != 1) {
         (void)prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
         caps_drop();
@@ -154,6 +194,8 @@ static int start(struct pod *p, char **argv)
         }
         p->sup.has_main = p->sup.main_running = true;
         p->sup.main_status = 128 + SIGKILL; /* if it outlives the stop */
+        if (p->options.verbose > 0)
+            say_process("main", p->main_pid, -1);
     }
     pod_prepare_rest(p);
     child_let_go(keep, pod_keeps(p, keep));
@@ -199,8 +241,10 @@ int main(int argc, char **argv)
         say(STDERR_FILENO, ": see tazpod-init --help\n");
         return EX_TP_USAGE;
     }
-    if (pod.options.help || pod.options.version) {
-        say(STDOUT_FILENO, pod.options.help ? HELP : "tazpod-init " TAZPOD_VERSION "\n");
+    if (pod.options.help || pod.options.version || pod.options.license) {
+        say(STDOUT_FILENO, pod.options.help      ? HELP
+                           : pod.options.license ? LICENSE
+                                                 : "tazpod-init " TAZPOD_VERSION "\n");
         return EX_TP_OK;
     }
     whole = &pod;

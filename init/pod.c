@@ -283,7 +283,15 @@ static void wipe_now(struct pod *p)
 
 static void tell_all(struct pod *p)
 {
-    procs_signal(SIGTERM);
+    int instead = options_rewritten(&p->options, SIGTERM);
+
+    if (p->main_pid > 0 && instead != SIGTERM) {
+        procs_signal_but(SIGTERM, p->main_pid);
+        if (instead)
+            (void)kill(p->main_pid, instead);
+    } else {
+        procs_signal(SIGTERM);
+    }
     procs_signal(SIGCONT); /* who is stopped would never see it */
     procs_hang_up();
     p->look_step_ms = LOOK_FIRST_MS;
@@ -568,8 +576,12 @@ void pod_on_worker(struct pod *p, int i)
 void pod_on_child(struct pod *p, pid_t pid, int wait_status)
 {
     if (pid == p->main_pid) {
+        int status = child_exit_status(wait_status);
+
         p->main_pid = 0;
-        pod_event(p, &(struct event){.type = EVENT_MAIN_ENDED, .status = child_exit_status(wait_status)});
+        if (options_remapped(&p->options, status))
+            status = 0;
+        pod_event(p, &(struct event){.type = EVENT_MAIN_ENDED, .status = status});
     } else if (workers_on_exit(&p->workers, pid, wait_status, &p->key)) {
         check_run(p);
     }

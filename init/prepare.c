@@ -82,8 +82,8 @@ static void refuse_root(struct pod *p)
         const char *option;
     } NAMES[] = {
         {CAP_IS_CHOWN, " --cap-add CHOWN"},   {CAP_IS_DAC_OVERRIDE, " --cap-add DAC_OVERRIDE"},
-        {CAP_IS_KILL, " --cap-add KILL"},     {CAP_IS_SETGID, " --cap-add SETGID"},
-        {CAP_IS_SETUID, " --cap-add SETUID"},
+        {CAP_IS_FOWNER, " --cap-add FOWNER"}, {CAP_IS_KILL, " --cap-add KILL"},
+        {CAP_IS_SETGID, " --cap-add SETGID"}, {CAP_IS_SETUID, " --cap-add SETUID"},
     };
     char text[WIRE_TEXT_MAX]; /* all of them fit */
     size_t n = append(text, 0, "process 1 is root and can't serve another user's vault: run the pod with --user 1000");

@@ -4,11 +4,11 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "dir.h"
+#include "number.h"
 
 enum { TABLE = 16384 }; /* processes of /proc looked at; of a machine with more, the first so many */
 
@@ -41,6 +41,17 @@ static int read_proc(const char *pid, const char *name, char *buf, size_t size)
     return 0;
 }
 
+/* Of a list with blanks; what can't be one is 0. */
+static int next_number(const char **at)
+{
+    int64_t v;
+
+    while (**at == ' ' || **at == '-')
+        (*at)++;
+    v = number_read(at, INT32_MAX);
+    return v < 0 ? 0 : (int)v;
+}
+
 /* PID (COMM) STATE PPID PGRP SESSION TTY ...; COMM may hold anything, so from its last bracket. */
 static int look(const char *pid, struct proc *p)
 {
@@ -49,11 +60,11 @@ static int look(const char *pid, struct proc *p)
     if (read_proc(pid, "stat", buf, sizeof buf) < 0 || !(at = strrchr(buf, ')')))
         return -1;
     at += 3; /* bracket, blank, state */
-    p->pid = (pid_t)strtol(pid, NULL, 10);
-    p->parent = (pid_t)strtol(at, &at, 10);
-    (void)strtol(at, &at, 10);
-    p->session = (pid_t)strtol(at, &at, 10);
-    p->terminal = (int)strtol(at, &at, 10);
+    p->pid = next_number(&pid);
+    p->parent = next_number((const char **)&at);
+    (void)next_number((const char **)&at);
+    p->session = next_number((const char **)&at);
+    p->terminal = next_number((const char **)&at);
     return 0;
 }
 
@@ -145,9 +156,33 @@ void procs_signal(int sig)
         (void)to_descendants(sig);
 }
 
+struct broadcast {
+    int sig;
+    pid_t spared;
+};
+
+static void signal_one(void *ctx, const char *name, const struct proc *p)
+{
+    const struct broadcast *b = ctx;
+
+    (void)name;
+    if (p->pid != b->spared && p->pid > 1 && (getpid() == 1 || is_descendant(&family, p)))
+        (void)kill(p->pid, b->sig);
+}
+
+void procs_signal_but(int sig, pid_t spared)
+{
+    struct broadcast b = {sig, spared};
+
+    if (getpid() != 1)
+        (void)to_descendants(0); /* fills the table */
+    for_each_process(signal_one, &b);
+}
+
 int64_t procs_last_pid(void)
 {
     char buf[128];
+    const char *at;
     int fd = open("/proc/loadavg", O_RDONLY | O_CLOEXEC);
     ssize_t n = fd < 0 || getpid() != 1 ? -1 : read(fd, buf, sizeof buf - 1);
 
@@ -158,7 +193,8 @@ int64_t procs_last_pid(void)
     if (n <= 0)
         return -1;
     buf[n] = '\0';
-    return strrchr(buf, ' ') ? strtol(strrchr(buf, ' ') + 1, NULL, 10) : -1;
+    at = strrchr(buf, ' ');
+    return at ? next_number(&at) : -1;
 }
 
 bool procs_any(void)
@@ -172,11 +208,19 @@ bool procs_any(void)
 
 static bool ignores_term(const char *pid)
 {
-    char buf[2048], *at;
+    enum { DIGIT = 15 - (SIGTERM - 1) / 4 }; /* of 16, four signals each, the last digit the first four */
+    char buf[2048], c;
 
-    if (read_proc(pid, "status", buf, sizeof buf) < 0 || !(at = strstr(buf, "\nSigIgn:")))
+    if (read_proc(pid, "status", buf, sizeof buf) < 0)
         return false;
-    return strtoull(at + 8, NULL, 16) >> (SIGTERM - 1) & 1;
+    for (char *at = buf; at; at = strchr(at, '\n')) {
+        at += *at == '\n';
+        if (strncmp(at, "SigIgn:\t", 8) != 0 || strlen(at + 8) < 16)
+            continue;
+        c = at[8 + DIGIT];
+        return (c <= '9' ? c - '0' : c - 'a' + 10) >> (SIGTERM - 1) % 4 & 1;
+    }
+    return false;
 }
 
 static void hang_up(void *ctx, const char *name, const struct proc *p)

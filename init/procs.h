@@ -13,6 +13,9 @@
 /* Sends sig to all. */
 void procs_signal(int sig);
 
+/* The same, but for one; those that /proc shows, one by one. */
+void procs_signal_but(int sig, pid_t spared);
+
 /* Hangs up terminals: HUP to every process with a controlling terminal that leads its session or
  * ignores TERM. Both are what an interactive shell looks like; it would sit out any TERM. */
 void procs_hang_up(void);

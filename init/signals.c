@@ -1,10 +1,13 @@
 #include "signals.h"
 
 #include <signal.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#include "number.h"
 
 enum { MASK_BYTES = 8 }; /* the kernel's sigset_t */
 
@@ -50,6 +53,45 @@ int signals_open(void)
     uint64_t mask = all_but_faults();
 
     return (int)syscall(SYS_signalfd4, -1, &mask, MASK_BYTES, SFD_NONBLOCK | SFD_CLOEXEC);
+}
+
+static int whole(const char *text, int most)
+{
+    int64_t v = number_read(&text, most);
+
+    return *text ? -1 : (int)v;
+}
+
+int signals_number(const char *name)
+{
+    static const char *const NAMES[] = {
+        [SIGHUP] = "HUP",       [SIGINT] = "INT",     [SIGQUIT] = "QUIT", [SIGILL] = "ILL",
+        [SIGTRAP] = "TRAP",     [SIGABRT] = "ABRT",   [SIGBUS] = "BUS",   [SIGFPE] = "FPE",
+        [SIGKILL] = "KILL",     [SIGUSR1] = "USR1",   [SIGSEGV] = "SEGV", [SIGUSR2] = "USR2",
+        [SIGPIPE] = "PIPE",     [SIGALRM] = "ALRM",   [SIGTERM] = "TERM", [SIGSTKFLT] = "STKFLT",
+        [SIGCHLD] = "CHLD",     [SIGCONT] = "CONT",   [SIGSTOP] = "STOP", [SIGTSTP] = "TSTP",
+        [SIGTTIN] = "TTIN",     [SIGTTOU] = "TTOU",   [SIGURG] = "URG",   [SIGXCPU] = "XCPU",
+        [SIGXFSZ] = "XFSZ",     [SIGVTALRM] = "VTALRM", [SIGPROF] = "PROF", [SIGWINCH] = "WINCH",
+        [SIGIO] = "IO",         [SIGPWR] = "PWR",     [SIGSYS] = "SYS",
+    };
+    int n;
+
+    if (strncmp(name, "SIG", 3) == 0)
+        name += 3;
+    if (*name >= '0' && *name <= '9') {
+        n = whole(name, SIGNAL_MAX);
+        return n == 0 ? -1 : n;
+    }
+    if (strncmp(name, "RTMIN", 5) == 0 || strncmp(name, "RTMAX", 5) == 0) {
+        bool from_least = name[4] == 'N';
+
+        n = name[5] == '\0' ? 0 : name[5] == (from_least ? '+' : '-') && name[6] ? whole(name + 6, 30) : -1;
+        return n < 0 ? -1 : from_least ? SIGNAL_RTMIN + n : SIGNAL_MAX - n;
+    }
+    for (n = 1; n < (int)(sizeof NAMES / sizeof *NAMES); n++)
+        if (NAMES[n] && strcmp(NAMES[n], name) == 0)
+            return n;
+    return -1;
 }
 
 int signals_is_stop(int sig)

@@ -9,6 +9,7 @@
 
 enum {
     SIGNAL_MAX = 64,
+    SIGNAL_RTMIN = 34, /* the kernel has 32; the C libraries keep 32 and 33, and musl 34 */
     SIGNAL_ENGINE_STOP = 37, /* RTMIN+3 as engines and systemd count, from the kernel's 34 */
 };
 
@@ -24,6 +25,9 @@ void signals_default(void);
 /* A non-blocking, close-on-exec descriptor that reads struct signalfd_siginfo of all blocked
  * signals; -1 with errno. */
 int signals_open(void);
+
+/* "TERM", "SIGTERM", "15", "RTMIN+3", "RTMAX-1": the number, RTMIN being the kernel's 34. -1: no signal. */
+int signals_number(const char *name);
 
 /* TERM, INT, PWR, RTMIN+3: these stop a pod. */
 int signals_is_stop(int sig);

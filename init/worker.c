@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
@@ -54,8 +53,10 @@ static void become(const struct workers *ws, const struct plan *p)
         _exit(126);
     (void)setpgid(0, 0); /* keys typed at PID 1's terminal are not for it */
     caps_bar_child(); /* before the rights to do so go */
-    if (ws->become_owner && (setgroups(0, NULL) < 0 || setresgid(ws->group, ws->group, ws->group) < 0 ||
-                             setresuid(ws->owner, ws->owner, ws->owner) < 0))
+    /* The system calls themselves: a C library's take care of threads, which are not here. */
+    if (ws->become_owner && (syscall(SYS_setgroups, 0, NULL) < 0 ||
+                             syscall(SYS_setresgid, ws->group, ws->group, ws->group) < 0 ||
+                             syscall(SYS_setresuid, ws->owner, ws->owner, ws->owner) < 0))
         _exit(126);
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
         _exit(126);
