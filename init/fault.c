@@ -9,6 +9,7 @@
 
 #include "number.h"
 #include "protocol.h"
+#include "signals.h"
 
 enum {
     STACK = 16384,
@@ -95,6 +96,7 @@ void fault_install(char **argv, int self, int record, void (*sent)(int sig))
     (void)sigaltstack(&own, NULL);
     for (size_t i = 0; i < sizeof FAULTS / sizeof *FAULTS; i++)
         (void)sigaction(FAULTS[i], &act, NULL);
+    signals_block(); /* musl unblocks two numbers of its own with the first handler */
 }
 
 int fault_announced(int *sig)

@@ -70,8 +70,8 @@ def error_words():
 
 def log_words():
     text = source("init/*.c")
-    calls = re.findall(r"(?:line_start|log_say)\((.*?)\);", text, re.S) + re.findall(r"WORDS\[\] = \{(.*?)\}", text)
-    return {word for call in calls for word in re.findall(r'(?:^|[^\w])"([a-z]+)"', call)}
+    calls = re.findall(r"(?:line_start|log_say|say_process)\((.*?)\);", text, re.S) + re.findall(r"WORDS\[\] = \{(.*?)\}", text)
+    return {word for call in calls for word in re.findall(r'(?:^|[^\w])"([a-z-]+)"', call)}
 
 
 def log_keys():
@@ -149,9 +149,9 @@ KINDS = {
         INIT, "SYNOPSIS", init_options,
         lambda line, item: ["-" + name for name in re.findall(r"\bFl (-[a-z-]+)", line)]),
     "variables of tazpod-init": Kind(
-        INIT, "ENVIRONMENT", lambda: variables("init/options.c"), items(r"\b(TAZPOD_[A-Z_]+)")),
+        INIT, "ENVIRONMENT", lambda: variables("init/options.c", "init/fault.c"), items(r"\b(TAZPOD_[A-Z_]+)")),
     "exit codes of tazpod-init": Kind(INIT, "EXIT STATUS", init_exit_codes, items(r"^\.It (\d+)$")),
-    "log words": Kind(INIT, "LOG", log_words, items(r"^\.It Li ([a-z]+)")),
+    "log words": Kind(INIT, "LOG", log_words, items(r"^\.It Li ([a-z-]+)")),
     "log keys": Kind(
         INIT, "LOG", log_keys, lambda line, item: [] if line.startswith(".It") else literals(line), exact=False),
 }

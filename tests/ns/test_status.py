@@ -103,7 +103,7 @@ def status(pod, *args, code=0):
 
 
 def kind_of(value):
-    return {str: "text", int: "number", type(None): "null", dict: "object"}[type(value)]
+    return {str: "text", bool: "boolean", int: "number", type(None): "null", dict: "object"}[type(value)]
 
 
 def flat(found, prefix=""):
@@ -174,7 +174,7 @@ def test_before_the_first_unlock_numbers_are_zero_and_nothing_is_made_up(start, 
 
 def test_why_is_null_where_there_is_no_question(start, place):
     found = status(start("sleep", "infinity", place=place, may_mount=True).ready())
-    assert found["ram"] == {"backend": "own", "why": None, "swap": "unknown"}
+    assert found["ram"] == {"backend": "own", "why": None, "swap": "unknown", "exceeds_memory": False}
 
 
 def test_a_place_that_can_not_be_used_is_a_problem_with_its_code(start, place):
