@@ -89,18 +89,14 @@ int client_connect(struct wire_error *e)
     return client_connect_within(NULL, e);
 }
 
-int client_ask(int fd, enum request_type type, uint32_t kdf_ops, uint32_t kdf_mem_kib, int pass,
-               struct reply *reply, struct wire_error *e)
+int client_ask(int fd, struct request r, int pass, struct reply *reply, struct wire_error *e)
 {
-    struct request r = {.magic = WIRE_MAGIC,
-                        .version = WIRE_VERSION,
-                        .type = (uint16_t)type,
-                        .kdf_ops = kdf_ops,
-                        .kdf_mem_kib = kdf_mem_kib};
     struct message out = {&r, sizeof r, NULL, 0}, in = {reply, sizeof *reply, NULL, 0};
     int passed;
     ssize_t n;
 
+    r.magic = WIRE_MAGIC;
+    r.version = WIRE_VERSION;
     if (wire_send(fd, &out, pass, 0) < 0)
         return no_init(e, strerror(errno));
     n = wire_recv(fd, &in, &passed, 0);
@@ -133,14 +129,14 @@ int client_is_parent(void)
     return peer.pid == getppid();
 }
 
-void client_request(enum request_type type, struct reply *reply)
+void client_request(enum request_type type, uint32_t flags, struct reply *reply)
 {
     struct wire_error e;
     int fd;
 
     memset(reply, 0, sizeof *reply);
     fd = client_connect(&e);
-    if (fd < 0 || client_ask(fd, type, 0, 0, -1, reply, &e) < 0)
+    if (fd < 0 || client_ask(fd, (struct request){.type = (uint16_t)type, .flags = flags}, -1, reply, &e) < 0)
         reply->error = e;
     if (fd >= 0)
         close(fd);

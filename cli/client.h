@@ -17,12 +17,12 @@ int client_connect_within(const struct timeval *time, struct wire_error *e);
 
 /* Asks and waits for the answer. 0 with the reply filled in (its error may still be one), -1 with
  * *e when the conversation broke. pass: -1 or a descriptor. */
-int client_ask(int fd, enum request_type type, uint32_t kdf_ops, uint32_t kdf_mem_kib, int pass,
+int client_ask(int fd, struct request r, int pass,
                struct reply *reply, struct wire_error *e);
 
 /* Connects, asks, closes. Errors of either kind land in reply->error, so that a caller has one place
  * to look: word "" is success. */
-void client_request(enum request_type type, struct reply *reply);
+void client_request(enum request_type type, uint32_t flags, struct reply *reply);
 
 /* The tazpod-init that answers is the parent of this process: this is its main command. */
 int client_is_parent(void);

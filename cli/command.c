@@ -139,6 +139,8 @@ int flags_parse(int argc, char **argv, unsigned allowed, struct flags *f)
             alone = &f->create;
         if ((allowed & FLAGS_PASSPHRASE) && strcmp(argv[i], "--no-input") == 0)
             alone = &f->no_input;
+        if ((allowed & FLAGS_LOCK) && strcmp(argv[i], "--force") == 0)
+            alone = &f->force;
         if ((allowed & FLAGS_STATUS) && strcmp(argv[i], "--json") == 0)
             alone = &f->json;
         if ((allowed & FLAGS_STATUS) && strcmp(argv[i], "--check") == 0)

@@ -20,6 +20,7 @@ struct flags {
     uint32_t timeout_ms;  /* 0: default */
     bool json;
     bool check;
+    bool force;
 };
 
 enum flag_set {
@@ -28,6 +29,7 @@ enum flag_set {
     FLAGS_CREATE = 2,     /* --create, --kdf-time, --kdf-memory */
     FLAGS_TIMEOUT = 4,    /* --timeout */
     FLAGS_STATUS = 8,     /* --json, --check */
+    FLAGS_LOCK = 16,      /* --force */
 };
 
 /* Reads the flags that are allowed; nothing else may stand on the line. 0, or EX_TP_USAGE after a

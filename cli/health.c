@@ -27,7 +27,7 @@ int cli_health(int argc, char **argv)
     time.tv_sec = f.timeout_ms / 1000;
     time.tv_usec = f.timeout_ms % 1000 * 1000;
     fd = client_connect_within(&time, &e);
-    if (fd < 0 || client_ask(fd, REQ_STATUS, 0, 0, -1, &reply, &e) < 0)
+    if (fd < 0 || client_ask(fd, (struct request){.type = REQ_STATUS}, -1, &reply, &e) < 0)
         rc = say_error("find tazpod-init healthy", &e);
     if (fd >= 0)
         close(fd);

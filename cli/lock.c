@@ -1,4 +1,6 @@
 #include <inttypes.h>
+#include <sys/prctl.h>
+#include <unistd.h>
 
 #include "client.h"
 #include "command.h"
@@ -8,11 +10,13 @@ int cli_lock(int argc, char **argv)
 {
     struct reply r;
     struct flags f;
-    int rc = flags_parse(argc, argv, FLAGS_NONE, &f);
+    int rc = flags_parse(argc, argv, FLAGS_LOCK, &f);
 
     if (rc != EX_TP_OK)
         return rc;
-    client_request(REQ_LOCK, &r);
+    (void)!chdir("/"); /* whoever asks from inside the vault must not be in its way */
+    (void)prctl(PR_SET_DUMPABLE, 1, 0, 0, 0); /* there is no secret here, and it is looked at like all others */
+    client_request(REQ_LOCK, f.force ? REQUEST_FORCE : 0, &r);
     if (r.error.word[0])
         return say_error(r.status.state == VAULT_LOCKED      ? "empty the RAM"
                          : r.error.code == EX_TP_UNAVAILABLE ? "lock"
@@ -23,6 +27,9 @@ int cli_lock(int argc, char **argv)
         return EX_TP_OK;
     }
     save_say_notes(&r.status);
+    if (r.status.flags & STATUS_UNSEEN)
+        say("some processes could not be looked at, being other users' or protected: what they still write into "
+            "files of the vault is lost");
     say("the vault is locked, generation %" PRIu64 " is on disk", r.status.generation);
     return EX_TP_OK;
 }

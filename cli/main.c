@@ -26,7 +26,7 @@ static const struct command {
                            "              [--passphrase-file FILE | --passphrase-fd N] [--no-input]",
      "open the vault, or make a new one"},
     {"save", cli_save, "", "write what is in RAM to the vault file now"},
-    {"lock", cli_lock, "", "save, then empty the RAM"},
+    {"lock", cli_lock, "[--force]", "save, then empty the RAM; --force: end who holds it open"},
     {"status", cli_status, "[--json] [--check]", "what state the vault is in; --check: as exit status"},
     {"verify", cli_verify, "FILE [--passphrase-file FILE | --passphrase-fd N]",
      "is a vault file whole? Nothing is unpacked"},

@@ -63,6 +63,8 @@ static bool is_missing(const char *path)
 /* One passphrase, one attempt. */
 static int attempt(const struct flags *f, bool create, struct reply *reply, struct wire_error *e)
 {
+    const struct request r = {
+        .type = create ? REQ_CREATE : REQ_UNLOCK, .kdf_ops = f->kdf_ops, .kdf_mem_kib = f->kdf_mem_kib};
     struct secret passphrase = {0};
     int rc = -1, fd = -1, pass = -1;
 
@@ -75,8 +77,7 @@ static int attempt(const struct flags *f, bool create, struct reply *reply, stru
         return -1;
     }
     fd = client_connect(e);
-    if (fd < 0 || client_ask(fd, create ? REQ_CREATE : REQ_UNLOCK, f->kdf_ops, f->kdf_mem_kib, pass, reply,
-                             e) < 0)
+    if (fd < 0 || client_ask(fd, r, pass, reply, e) < 0)
         goto out;
     *e = reply->error;
     rc = e->word[0] ? -1 : 0;
@@ -93,7 +94,7 @@ int open_vault(const struct flags *f, const char *what, struct wire_status *s)
     struct wire_error e;
     struct reply reply;
 
-    client_request(REQ_STATUS, &reply);
+    client_request(REQ_STATUS, 0, &reply);
     *s = reply.status;
     if (reply.error.word[0])
         return say_error(what, &reply.error);

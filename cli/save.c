@@ -21,7 +21,7 @@ int cli_save(int argc, char **argv)
 
     if (rc != EX_TP_OK)
         return rc;
-    client_request(REQ_SAVE, &r);
+    client_request(REQ_SAVE, 0, &r);
     if (r.error.word[0])
         return say_error("save", &r.error);
     save_say_notes(&r.status);

@@ -112,7 +112,7 @@ int cli_status(int argc, char **argv)
 
     if (rc != EX_TP_OK)
         return rc;
-    client_request(REQ_STATUS, &r);
+    client_request(REQ_STATUS, 0, &r);
     if (r.error.word[0])
         return f.check && !f.json ? r.error.code : say_error("ask for the status", &r.error);
     if (f.json)

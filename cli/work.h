@@ -1,4 +1,4 @@
-/* work - the four workers behind worker_main.
+/* work - the workers behind worker_main.
  *
  * Each runs once in a process of its own, after its filter is in force, with the descriptors that
  * docs/control-protocol.md fixes. It fills in *r (facts and error) and may return a key and a
@@ -38,6 +38,7 @@ int work_unpack(struct work *w, struct err *e);
 int work_pack(struct work *w, struct err *e);
 int work_seal(struct work *w, struct err *e);
 
+int work_look(struct work *w, struct err *e);
 int work_config(struct work *w, struct err *e);
 int work_config_load(const char *vault, struct err *e);
 

@@ -113,7 +113,7 @@ static bool valid(const struct request *r, ssize_t n, int passed)
     bool carries = r->type == REQ_UNLOCK || r->type == REQ_CREATE;
 
     return n == (ssize_t)sizeof *r && r->magic == WIRE_MAGIC && r->version == WIRE_VERSION &&
-           r->type >= REQ_STATUS && r->type <= REQ_LOCK && r->flags == 0 && r->reserved[0] == 0 &&
+           r->type >= REQ_STATUS && r->type <= REQ_LOCK && (r->flags == 0 || (r->type == REQ_LOCK && r->flags == REQUEST_FORCE)) && r->reserved[0] == 0 &&
            r->reserved[1] == 0 && r->reserved[2] == 0 && carries == (passed >= 0) &&
            (r->type == REQ_CREATE || (r->kdf_ops == 0 && r->kdf_mem_kib == 0));
 }

@@ -38,6 +38,7 @@ static const char HELP[] =
     "  --program FILE        the program tazpod (TAZPOD_PROGRAM; beside this one)\n"
     "  --stop-timeout T      for a stop with an open vault (TAZPOD_STOP_TIMEOUT; 8s)\n"
     "  --worker-timeout T    for one save or unlock (TAZPOD_WORKER_TIMEOUT; 60s)\n"
+    "  --lock-wait T         a lock waits for who holds the vault open (TAZPOD_LOCK_WAIT; 1s)\n"
     "  --log-format text|json  (TAZPOD_LOG_FORMAT; text)\n"
     "  --rewrite FROM:TO,..  the main command gets TO for FROM, nothing for 0 (TAZPOD_REWRITE)\n"
     "  --remap-exit N,..     these of its exit statuses become 0 (TAZPOD_REMAP_EXIT) -e N\n"

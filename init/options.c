@@ -149,6 +149,8 @@ static int set(struct options *o, const char *name, const char *value)
         return (o->stop_timeout_ms = duration(value)) < 0 ? -1 : 0;
     else if (strcmp(name, "worker-timeout") == 0)
         return (o->worker_timeout_ms = duration(value)) < 0 ? -1 : 0;
+    else if (strcmp(name, "lock-wait") == 0)
+        return (o->lock_wait_ms = duration(value)) < 0 ? -1 : 0;
     else if (strcmp(name, "rewrite") == 0)
         return rewrite(value, o->rewrite);
     else if (strcmp(name, "remap-exit") == 0)
@@ -181,6 +183,7 @@ static const struct {
     {"TAZPOD_OWNER", "owner"},
     {"TAZPOD_STOP_TIMEOUT", "stop-timeout"},
     {"TAZPOD_WORKER_TIMEOUT", "worker-timeout"},
+    {"TAZPOD_LOCK_WAIT", "lock-wait"},
     {"TAZPOD_REWRITE", "rewrite"},
     {"TAZPOD_REMAP_EXIT", "remap-exit"},
     {"TAZPOD_GROUP", "group"},

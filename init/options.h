@@ -23,6 +23,7 @@ struct options {
     int64_t owner;       /* -1: not named */
     int64_t stop_timeout_ms; /* 0: not named */
     int64_t worker_timeout_ms; /* 0: not named */
+    int64_t lock_wait_ms; /* 0: not named */
     int64_t ram_size; /* own: bytes, 0: not named */
     bool log_json, log_json_named;
     bool group;              /* forward to the main command's process group */
@@ -40,6 +41,7 @@ struct options {
 enum {
     STOP_TIMEOUT_MS = 8000,    /* where nobody says: of the 10 s that Docker gives */
     WORKER_TIMEOUT_MS = 60000, /* the same, for one save or unlock */
+    LOCK_WAIT_MS = 1000,       /* for who holds the vault open */
     TIMEOUT_LEAST_MS = 100,    /* bounds, those of vault/config.c */
     TIMEOUT_MOST_MS = 3600000,
 };

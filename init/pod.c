@@ -274,6 +274,39 @@ static void start_save(struct pod *p)
         run_started(p);
 }
 
+/* Nobody looks for it by name any more: it is hidden. */
+static void start_look(struct pod *p)
+{
+    int rc, tree = ram_tree(&p->ram);
+
+    if (tree < 0 || !p->ram.hidden) {
+        if (tree >= 0)
+            close(tree);
+        start_failed(p, "io", "the open vault has gone from its place in the run directory");
+        return;
+    }
+    rc = workers_look(&p->workers, tree, p->ram.own, pod_now_ms());
+    close(tree);
+    if (rc < 0)
+        fork_failed(p);
+    else
+        run_started(p);
+}
+
+static void signal_holders(struct pod *p, int sig)
+{
+    const struct holding *h = &p->workers.holding;
+    struct line l;
+
+    line_start(&l, "end-holders");
+    line_number(&l, "signal", sig);
+    line_text(&l, "processes", h->names);
+    line_end(&l);
+    for (uint32_t i = 0; i < h->n && i < WIRE_HOLDERS_MAX; i++)
+        if (procs_signal_one(h->pids[i], sig) && sig == SIGTERM)
+            (void)procs_signal_one(h->pids[i], SIGCONT);
+}
+
 static void wipe_now(struct pod *p)
 {
     /* Bounded: whoever may write there could keep it going. What is left goes with the next sweep. */
@@ -364,8 +397,14 @@ static void perform(struct pod *p, uint32_t act, struct asker *a)
         p->wiping = true;
     }
     if (act & ACT_ANSWER_LOCK) {
-        p->running_save = UINT32_MAX; /* a lock's save answers for later ones: nothing was in place */
-        answer_waiting(p, 1u << REQ_LOCK | 1u << REQ_SAVE, &p->last, p->workers.facts.flags);
+        bool locked = p->sup.vault == VAULT_LOCKED;
+
+        if (locked) /* its save answers for later ones too: nobody could write any more */
+            p->running_save = UINT32_MAX;
+        else if (!p->last.word[0])
+            wire_error_set(&p->last, EX_TP_UNAVAILABLE, "stopping", "the pod is stopping");
+        answer_waiting(p, 1u << REQ_LOCK | (locked ? 1u << REQ_SAVE : 0), &p->last,
+                       p->workers.facts.flags | (p->workers.holding.unseen ? STATUS_UNSEEN : 0));
     }
     if (act & ACT_TERM)
         tell_all(p);
@@ -380,7 +419,12 @@ static void perform(struct pod *p, uint32_t act, struct asker *a)
             log_stop(p, step_exit_status(&p->sup));
         }
     }
-    if (act & ACT_START_SAVE) /* last: it may fail at once, and that is an event of its own */
+    if (act & (ACT_TERM_HOLDERS | ACT_KILL_HOLDERS))
+        signal_holders(p, act & ACT_KILL_HOLDERS ? SIGKILL : SIGTERM);
+    /* Last: these may fail at once, and that is an event of its own. */
+    if (act & ACT_START_LOOK)
+        start_look(p);
+    if (act & ACT_START_SAVE)
         start_save(p);
 }
 
@@ -466,7 +510,7 @@ void pod_on_client(struct pod *p, int i)
         } else {
             struct asker a = {.client = i, .request = &r, .passphrase = passphrase};
 
-            decide(p, &(struct event){.type = EVENT_OF[r.type]}, &a);
+            decide(p, &(struct event){.type = EVENT_OF[r.type], .force = r.flags & REQUEST_FORCE}, &a);
             if (a.passphrase >= 0)
                 close(a.passphrase);
         }
@@ -491,7 +535,7 @@ static bool names_a_file(const char *word)
 
 static void log_run(const struct pod *p, enum run_type run, bool ok)
 {
-    static const char *const WORDS[] = {"", "unlock", "create", "save", "config"};
+    static const char *const WORDS[] = {"", "unlock", "create", "save", "config", "look"};
     const struct facts *f = &p->workers.facts;
     struct line l;
 
@@ -521,6 +565,25 @@ static void log_run(const struct pod *p, enum run_type run, bool ok)
     line_end(&l);
 }
 
+/* What a lock is told that is refused for it. */
+static void tell_held(struct pod *p)
+{
+    static const char BEFORE[] = "these processes hold files in it open: ", AFTER[] = ": end them, or tazpod lock --force";
+    const struct holding *h = &p->workers.holding;
+    char text[WIRE_TEXT_MAX];
+    size_t n = strlen(h->names);
+
+    p->last = NO_ERROR;
+    if (h->n == 0)
+        return;
+    if (n > sizeof text - sizeof BEFORE - sizeof AFTER)
+        n = sizeof text - sizeof BEFORE - sizeof AFTER;
+    memcpy(text, BEFORE, sizeof BEFORE);
+    memcpy(text + sizeof BEFORE - 1, h->names, n);
+    memcpy(text + sizeof BEFORE - 1 + n, AFTER, sizeof AFTER);
+    wire_error_set(&p->last, EX_TP_BUSY, "held", text);
+}
+
 /* Both workers have told their result, or died. */
 static void run_ended(struct pod *p, enum run_state state, bool may_retry)
 {
@@ -531,6 +594,11 @@ static void run_ended(struct pod *p, enum run_state state, bool may_retry)
     if (run == RUN_CONFIG && state == RUN_DONE) {
         p->last = NO_ERROR;
         open_pending(p);
+        return;
+    }
+    if (run == RUN_LOOK && state == RUN_DONE) {
+        tell_held(p);
+        pod_event(p, &(struct event){.type = EVENT_LOOKED, .holders = p->workers.holding.n});
         return;
     }
     if (state == RUN_DONE) {

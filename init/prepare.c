@@ -139,6 +139,7 @@ void pod_prepare(struct pod *p)
     p->look_at_ms = p->listen_again_ms = INT64_MAX;
     p->pending.passphrase = -1;
     p->sup.stop_timeout_ms = p->options.stop_timeout_ms ? p->options.stop_timeout_ms : STOP_TIMEOUT_MS;
+    p->sup.lock_wait_ms = p->options.lock_wait_ms ? p->options.lock_wait_ms : LOCK_WAIT_MS;
     log_as_json(p->options.log_json);
     p->sup.kill_at_ms = p->sup.end_at_ms = INT64_MAX;
     p->configured = vault_configured(&p->options);

@@ -156,6 +156,30 @@ void procs_signal(int sig)
         (void)to_descendants(sig);
 }
 
+static void find_one(void *ctx, const char *name, const struct proc *p)
+{
+    struct proc *wanted = ctx;
+
+    (void)name;
+    if (p->pid == wanted->pid)
+        wanted->parent = is_descendant(&family, p) ? p->pid : 0;
+}
+
+bool procs_signal_one(pid_t pid, int sig)
+{
+    struct proc wanted = {.pid = pid};
+
+    if (pid <= 1)
+        return false;
+    if (getpid() != 1) {
+        (void)to_descendants(0); /* fills the table */
+        for_each_process(find_one, &wanted);
+        if (!wanted.parent)
+            return false;
+    }
+    return kill(pid, sig) == 0;
+}
+
 struct broadcast {
     int sig;
     pid_t spared;

@@ -13,6 +13,9 @@
 /* Sends sig to all. */
 void procs_signal(int sig);
 
+/* One of them; false if it is none of those: it is not signalled. */
+bool procs_signal_one(pid_t pid, int sig);
+
 /* The same, but for one; those that /proc shows, one by one. */
 void procs_signal_but(int sig, pid_t spared);
 

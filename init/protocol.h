@@ -90,11 +90,13 @@ enum request_type {
     REQ_LOCK = 5,
 };
 
+#define REQUEST_FORCE 1u /* lock: whoever holds the vault open is ended */
+
 struct request {
     uint32_t magic;
     uint16_t version;
     uint16_t type;
-    uint32_t flags; /* 0 */
+    uint32_t flags; /* REQUEST_FORCE, else 0 */
     uint32_t kdf_ops;
     uint32_t kdf_mem_kib;
     uint32_t reserved[3]; /* 0 */
@@ -102,6 +104,7 @@ struct request {
 
 #define STATUS_UNCHANGED 1u /* reply to save, lock: what is in RAM was already on disk */
 #define STATUS_ALREADY 2u   /* reply to unlock, lock: it was open, or locked, before */
+#define STATUS_UNSEEN 8u    /* reply to lock: other users' processes could not be looked at */
 #define STATUS_FILE_GONE 4u /* reply to save: the file had been deleted, and was written anew */
 
 /* What a tmpfs leaves of a container's limited memory, bytes: workers, reserve, and a shell. */
@@ -148,6 +151,7 @@ enum job_kind {
     JOB_PACK,   /* packer: files -> plaintext to descriptor 1 */
     JOB_SEAL,   /* sealer: plaintext from descriptor 0 -> vault file */
     JOB_CONFIG, /* configuration files -> struct wire_config, in the result's header */
+    JOB_LOOK,   /* who holds the tree open? Process numbers, in the result's header */
 };
 
 struct ready {
@@ -157,6 +161,7 @@ struct ready {
 
 #define JOB_MUST_NOT_EXIST 1u  /* sealer: a vault file in place is an error, not a conflict */
 #define JOB_OWN_NOSWAP 2u      /* unpacker, creator: the tree is a mount of PID 1's own, with noswap */
+#define JOB_WHOLE 16u          /* look: the tree is a file system of its own */
 #define JOB_LEAVE_OUT 8u       /* packer, at a stop: what can't be read is left out, and counted */
 #define JOB_REQUIRE_NOSWAP 4u  /* the same: a tree that may be swapped out is refused */
 
@@ -171,6 +176,9 @@ struct job {
     uint8_t digest[WIRE_DIGEST_SIZE]; /* sealer: of the content saved last; zeros: none */
     uint8_t mark[WIRE_MARK_SIZE]; /* sealer: begins the file salt of every vault this PID 1 writes */
 };
+
+/* Of processes that hold the tree open, at most so many are named in a result. */
+#define WIRE_HOLDERS_MAX (WIRE_HEADER_MAX / 4 / 2)
 
 /* What the files say, and for each key whether one of them says it; flags and variables, which are
  * stronger, PID 1 knows itself. The same layout as struct config_record of vault/config.h. */

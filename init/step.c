@@ -2,7 +2,7 @@
 
 #include "protocol.h"
 
-enum { RETRIES = 3 };
+enum { RETRIES = 3, LOOK_AGAIN_MS = 50 };
 
 static bool is_open(const struct supervisor *s)
 {
@@ -81,12 +81,80 @@ static uint32_t start_save(struct supervisor *s)
     return ACT_START_SAVE;
 }
 
+/* --- a lock: nobody can write there any more, it is saved, then deleted --- */
+
+static uint32_t look(struct supervisor *s)
+{
+    s->vault = VAULT_SAVING;
+    s->looking = true;
+    s->waiting = false;
+    return ACT_START_LOOK;
+}
+
+static uint32_t start_lock(struct supervisor *s)
+{
+    s->lock_after = true;
+    s->held = false;
+    s->forced = 0;
+    s->hold_end_ms = INT64_MAX;
+    return ACT_HIDE | look(s);
+}
+
+/* A lock that has no save under way. */
+static bool lock_looks_or_waits(const struct supervisor *s)
+{
+    return s->lock_after && (s->looking || s->waiting);
+}
+
+static uint32_t give_up_lock(struct supervisor *s)
+{
+    s->vault = VAULT_OPEN;
+    s->lock_after = s->looking = s->waiting = s->held = false;
+    return ACT_UNHIDE | ACT_ANSWER_LOCK;
+}
+
+/* What was asked for meanwhile. */
+static uint32_t save_again(struct supervisor *s)
+{
+    if (!s->save_again || s->vault != VAULT_OPEN)
+        return 0;
+    if (s->lock_again) { /* if that is refused, a save is still owed */
+        s->lock_again = false;
+        return start_lock(s);
+    }
+    s->save_again = false;
+    return start_save(s);
+}
+
+static uint32_t on_looked(struct supervisor *s, uint32_t holders, int64_t now_ms)
+{
+    if (!s->looking)
+        return 0;
+    s->looking = false;
+    if (holders == 0)
+        return start_save(s);
+    if (s->hold_end_ms == INT64_MAX) { /* before anything else, what there is is saved */
+        s->held = true;
+        return start_save(s);
+    }
+    if (now_ms >= s->hold_end_ms && (!s->force || s->forced == 2))
+        return give_up_lock(s) | save_again(s);
+    s->waiting = true;
+    s->look_at_ms = now_ms + LOOK_AGAIN_MS;
+    if (now_ms < s->hold_end_ms)
+        return 0;
+    s->hold_end_ms = now_ms + s->lock_wait_ms;
+    return s->forced++ == 0 ? ACT_TERM_HOLDERS : ACT_KILL_HOLDERS;
+}
+
 /* A vault that is open gives the stop a total; so does a pod without a main command, which nobody
  * else would end. A main command beside a locked vault ends in its own time, as under any init. */
 static uint32_t begin_stop(struct supervisor *s, int64_t now_ms)
 {
     uint32_t act = 0;
 
+    if (lock_looks_or_waits(s))
+        act |= (s->looking ? ACT_CANCEL_JOB : 0) | give_up_lock(s);
     if (s->vault == VAULT_OPENING) {
         s->vault = VAULT_LOCKED;
         s->creating = false;
@@ -156,6 +224,8 @@ static uint32_t on_all_gone(struct supervisor *s, bool alone)
 static uint32_t on_timer(struct supervisor *s, int64_t now_ms)
 {
     switch (s->phase) {
+    case PHASE_RUN:
+        return s->waiting && now_ms >= s->look_at_ms ? look(s) : 0;
     case PHASE_FIRST_SAVE:
         /* The others are told now, so that they can end beside it. The save itself may have all of
          * the total: what it has written so far can't be bought back. */
@@ -218,15 +288,16 @@ static uint32_t on_save(struct supervisor *s)
     }
 }
 
-static uint32_t on_lock(struct supervisor *s)
+static uint32_t on_lock(struct supervisor *s, bool force)
 {
     if (s->phase != PHASE_RUN)
         return ACT_REFUSE_STATE;
     switch (s->vault) {
     case VAULT_OPEN:
-        s->lock_after = true;
-        return ACT_JOIN | ACT_HIDE | start_save(s);
+        s->force = force;
+        return ACT_JOIN | start_lock(s);
     case VAULT_SAVING:
+        s->force = force || ((s->lock_after || s->lock_again) && s->force);
         if (!s->lock_after)
             s->save_again = s->lock_again = true;
         return ACT_JOIN;
@@ -244,10 +315,21 @@ static uint32_t on_lock(struct supervisor *s)
 /* --- jobs --- */
 
 /* The vault's part after a save: locked on success of a lock's save, else open again. */
-static uint32_t after_save(struct supervisor *s, bool ok)
+static uint32_t after_save(struct supervisor *s, bool ok, int64_t now_ms)
 {
     bool lock = s->lock_after, made = s->creating;
 
+    if (lock && ok && s->held && s->phase != PHASE_RUN) { /* they may have written since: the stop's last save is due */
+        s->vault = VAULT_OPEN;
+        s->lock_after = s->held = false;
+        return ACT_ANSWER_SAVE | ACT_UNHIDE | ACT_ANSWER_LOCK;
+    }
+    if (lock && ok && s->held) { /* who was found has a moment to end */
+        s->held = false;
+        s->hold_end_ms = s->force ? now_ms : now_ms + s->lock_wait_ms;
+        return ACT_ANSWER_SAVE | look(s);
+    }
+    s->held = false;
     s->lock_after = s->creating = false;
     if (made && !ok) { /* there is no vault, so there is nothing to keep */
         s->vault = VAULT_LOCKING;
@@ -265,7 +347,7 @@ static uint32_t after_save(struct supervisor *s, bool ok)
 
 static uint32_t save_ended(struct supervisor *s, bool ok, int64_t now_ms)
 {
-    uint32_t act = after_save(s, ok);
+    uint32_t act = after_save(s, ok, now_ms);
 
     switch (s->phase) {
     case PHASE_FIRST_SAVE:
@@ -287,12 +369,7 @@ static uint32_t save_ended(struct supervisor *s, bool ok, int64_t now_ms)
     default:
         break;
     }
-    if (s->save_again && s->vault == VAULT_OPEN) {
-        s->lock_after = s->lock_again;
-        s->save_again = s->lock_again = false;
-        act |= start_save(s) | (s->lock_after ? ACT_HIDE : 0u);
-    }
-    return act;
+    return act | save_again(s);
 }
 
 static uint32_t on_job_done(struct supervisor *s, uint32_t left_out, int64_t now_ms)
@@ -304,7 +381,7 @@ static uint32_t on_job_done(struct supervisor *s, uint32_t left_out, int64_t now
         s->unsaved = false;
         return ACT_ANSWER_UNLOCK;
     }
-    if (s->vault != VAULT_SAVING)
+    if (s->vault != VAULT_SAVING || lock_looks_or_waits(s))
         return 0;
     s->unsaved = left_out > 0;
     /* A lock would destroy what was left out; a stop can't wait for anybody to mend it. */
@@ -319,6 +396,10 @@ static uint32_t on_job_failed(struct supervisor *s, bool may_retry, int64_t now_
         return ACT_FORGET_KEY | ACT_ANSWER_UNLOCK;
     }
     if (s->vault != VAULT_SAVING)
+        return 0;
+    if (s->looking) /* it can't be told who holds it */
+        return give_up_lock(s) | save_again(s);
+    if (lock_looks_or_waits(s))
         return 0;
     if (may_retry && s->retries < RETRIES) {
         s->retries++;
@@ -352,11 +433,16 @@ static uint32_t resume_vault(struct supervisor *s, const struct event *ev)
         if (!ev->key) { /* it can't be saved: the tree, if there is one, is set aside */
             s->unsaved = s->phase != PHASE_RUN && (s->unsaved || ev->tree);
             s->vault = VAULT_LOCKED;
-            s->lock_after = s->creating = false;
+            s->lock_after = s->creating = s->looking = s->waiting = s->held = false;
             return ACT_FORGET_KEY;
         }
-        if (s->lock_after && !ev->hidden)
-            s->lock_after = false;
+        if (lock_looks_or_waits(s) && ev->hidden)
+            return s->phase == PHASE_RUN ? look(s) : 0u;
+        if (s->lock_after && !ev->hidden) {
+            if (lock_looks_or_waits(s))
+                s->vault = VAULT_OPEN;
+            s->lock_after = s->looking = s->waiting = s->held = false;
+        }
         if (s->vault == VAULT_SAVING) {
             s->saves_started++;
             return ACT_START_SAVE;
@@ -407,7 +493,8 @@ uint32_t step(struct supervisor *s, const struct event *ev, int64_t now_ms)
     case EVENT_UNLOCK: return on_unlock(s, false);
     case EVENT_CREATE: return on_unlock(s, true);
     case EVENT_SAVE: return on_save(s);
-    case EVENT_LOCK: return on_lock(s);
+    case EVENT_LOCK: return on_lock(s, ev->force);
+    case EVENT_LOOKED: return on_looked(s, ev->holders, now_ms);
     case EVENT_JOB_DONE: return on_job_done(s, ev->left_out, now_ms);
     case EVENT_JOB_FAILED: return on_job_failed(s, ev->may_retry, now_ms);
     case EVENT_CANCEL:
@@ -431,6 +518,7 @@ int64_t step_deadline(const struct supervisor *s)
     case PHASE_KILL: return s->vault == VAULT_SAVING ? s->end_at_ms : s->kill_at_ms;
     case PHASE_LAST_SAVE:
     case PHASE_WIPE: return s->end_at_ms;
+    case PHASE_RUN: return s->waiting ? s->look_at_ms : INT64_MAX;
     default: return INT64_MAX;
     }
 }

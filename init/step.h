@@ -39,6 +39,14 @@ struct supervisor {
     bool was_open;     /* the stop began with an open vault: it has a total */
     bool alone;        /* nobody was there when the stop began, see EVENT_STOP */
     bool first_save_began; /* with the stop: one that was under way does not count for that */
+    bool looking;      /* the lock is finding out who holds the vault open */
+    bool waiting;      /* somebody does, and is given time: until look_at_ms */
+    bool held;         /* somebody does: the running save is not the lock's last */
+    bool force;        /* the lock may end them */
+    int forced;        /* 1: TERM was sent to them, 2: KILL */
+    int64_t lock_wait_ms;  /* how long they are waited for; set by the caller at start */
+    int64_t hold_end_ms;   /* until then; INT64_MAX: nobody was found yet */
+    int64_t look_at_ms;    /* waiting: the next look */
     uint32_t saves_started;
     uint32_t retries;  /* of the running save, in a row */
 
@@ -56,7 +64,8 @@ enum event_type {
     EVENT_UNLOCK,
     EVENT_CREATE,
     EVENT_SAVE,
-    EVENT_LOCK,
+    EVENT_LOCK,         /* force */
+    EVENT_LOOKED,       /* holders: how many hold the vault of the lock open */
     EVENT_JOB_DONE,     /* the running unlock or create succeeded and its tree is in place, or the
                            running save succeeded; left_out */
     EVENT_JOB_FAILED,   /* it did not; may_retry: without the reserve, or because a file changed */
@@ -70,6 +79,8 @@ struct event {
     enum event_type type;
     int status;
     uint32_t left_out;
+    uint32_t holders;
+    bool force;
     bool may_retry;
     bool alone;
     bool tree;   /* the published tree is there */
@@ -98,7 +109,10 @@ enum action {
     ACT_TERM = 1u << 15,         /* TERM and CONT to all, HUP to terminals; then look whether all are gone */
     ACT_KILL = 1u << 16,
     ACT_EXIT = 1u << 17,
-    ACT_START_SAVE = 1u << 18,   /* last: it may fail at once, which is an event of its own */
+    ACT_TERM_HOLDERS = 1u << 18,
+    ACT_KILL_HOLDERS = 1u << 19,
+    ACT_START_LOOK = 1u << 20,   /* these two are last: they may fail at once, which is an event of its own */
+    ACT_START_SAVE = 1u << 21,
 };
 
 /* Returns the actions. */

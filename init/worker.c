@@ -21,7 +21,7 @@ enum { NR_PIDFD_OPEN = 434 }; /* the same number on every architecture */
 
 static const char *const NAMES[] = {
     [JOB_OPEN] = "open", [JOB_CREATE] = "create", [JOB_UNPACK] = "unpack",
-    [JOB_PACK] = "pack", [JOB_SEAL] = "seal", [JOB_CONFIG] = "config",
+    [JOB_PACK] = "pack", [JOB_SEAL] = "seal", [JOB_CONFIG] = "config", [JOB_LOOK] = "look",
 };
 
 /* --- starting --- */
@@ -46,7 +46,7 @@ static void become(const struct workers *ws, const struct plan *p)
 
     if (p->tree >= 0 && (tree < 0 || dup2(tree, TREE) < 0))
         _exit(126);
-    if (p->kind == JOB_PACK || p->kind == JOB_UNPACK)
+    if (p->kind == JOB_PACK || p->kind == JOB_UNPACK || p->kind == JOB_LOOK)
         argv[2] = (char *)""; /* who reads archives is not told where the vault is */
     if (in < 0 || out < 0 || channel < 0 || program < 0 || dup2(in, STDIN_FILENO) < 0 ||
         dup2(out, STDOUT_FILENO) < 0 || dup2(channel, CHANNEL) < 0)
@@ -185,6 +185,13 @@ int workers_save(struct workers *ws, int tree, bool must_not_exist, int64_t now_
     return start(ws, RUN_SAVE, (struct plan){.kind = JOB_PACK, .tree = tree}, &sealer, now_ms);
 }
 
+int workers_look(struct workers *ws, int tree, bool whole, int64_t now_ms)
+{
+    memset(&ws->job, 0, sizeof ws->job);
+    ws->whole = whole;
+    return start(ws, RUN_LOOK, (struct plan){.kind = JOB_LOOK, .tree = tree}, NULL, now_ms);
+}
+
 /* --- talking --- */
 
 static void fail(struct worker *w, const char *word, const char *text)
@@ -213,6 +220,9 @@ static void send_job(struct workers *ws, struct worker *w, struct key *key)
         break;
     case JOB_UNPACK:
         ws->job.flags = ws->tree_flags;
+        break;
+    case JOB_LOOK:
+        ws->job.flags = ws->whole ? JOB_WHOLE : 0;
         break;
     case JOB_PACK:
         ws->job.flags = ws->leave_out ? JOB_LEAVE_OUT : 0;
@@ -293,6 +303,12 @@ static void take_result(struct workers *ws, struct worker *w, const struct resul
     case JOB_CONFIG:
         memcpy(&ws->config, r->header, sizeof ws->config);
         ws->memory_limit = r->bytes;
+        break;
+    case JOB_LOOK:
+        ws->holding.n = r->left_out;
+        ws->holding.unseen = r->skipped;
+        memcpy(ws->holding.pids, r->header, sizeof ws->holding.pids);
+        memcpy(ws->holding.names, w->error.text, sizeof ws->holding.names);
         break;
     case JOB_UNPACK:
         take_place(f, r);

@@ -15,7 +15,7 @@
 #include "key.h"
 #include "protocol.h"
 
-enum run_type { RUN_NONE = 0, RUN_UNLOCK, RUN_CREATE, RUN_SAVE, RUN_CONFIG };
+enum run_type { RUN_NONE = 0, RUN_UNLOCK, RUN_CREATE, RUN_SAVE, RUN_CONFIG, RUN_LOOK };
 enum run_state { RUN_GOING = 0, RUN_DONE, RUN_FAILED };
 
 /* What the last unlock or save has told of the vault. */
@@ -33,6 +33,14 @@ struct facts {
     uint32_t swap; /* enum swap_kind */
     uint32_t warnings; /* WARN_* */
     char note[WIRE_TEXT_MAX]; /* the packer's: the first entry left out */
+};
+
+/* Who held the tree open when it was looked at last. */
+struct holding {
+    uint32_t n;
+    uint32_t unseen; /* processes of other users, which may not be looked at */
+    int32_t pids[WIRE_HOLDERS_MAX];
+    char names[WIRE_TEXT_MAX]; /* "12 (vim), 40 (bash)" */
 };
 
 struct worker {
@@ -61,6 +69,7 @@ struct workers {
     bool must_not_exist;
     uint8_t mark[WIRE_MARK_SIZE]; /* of this process 1, random: drawn at the first save */
     bool marked;
+    bool whole;          /* of a look: JOB_WHOLE */
     bool leave_out;      /* of a save: JOB_LEAVE_OUT, set by the caller before it */
     uint32_t tree_flags; /* JOB_OWN_NOSWAP, JOB_REQUIRE_NOSWAP: set by the caller before a run */
     bool packed;    /* the packer has ended, and how */
@@ -68,6 +77,7 @@ struct workers {
     bool oom;       /* a worker of this run was killed */
     int64_t deadline_ms;
     struct facts facts;
+    struct holding holding;
     uint64_t memory_limit;     /* the container's, bytes, as of the last reading; 0 unknown, UINT64_MAX none */
     struct wire_config config; /* version 0: not read yet */
 };
@@ -82,6 +92,8 @@ int workers_create(struct workers *ws, int tree, int passphrase, uint32_t kdf_op
                    int64_t now_ms);
 /* tree: descriptor of the directory to save, the caller's. must_not_exist: of a new vault. */
 int workers_save(struct workers *ws, int tree, bool must_not_exist, int64_t now_ms);
+/* Who holds the tree open? holding is up to date when it is done. whole: it is a file system of its own. */
+int workers_look(struct workers *ws, int tree, bool whole, int64_t now_ms);
 /* All return 0, or -1 with errno when a worker could not be started; then nothing runs. */
 
 /* Something is to be read on the channel of worker i. */

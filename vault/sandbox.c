@@ -83,6 +83,10 @@ static const int SEALER[] = {SCMP_SYS(openat),  SCMP_SYS(pread64),   SCMP_SYS(fc
                              SCMP_SYS(linkat),  SCMP_SYS(rename),    SCMP_SYS(renameat),
                              SCMP_SYS(renameat2), SCMP_SYS(sync_file_range)};
 
+static const int LOOKER[] = {SCMP_SYS(openat), SCMP_SYS(readlinkat), SCMP_SYS(readlink), SCMP_SYS(getdents64),
+                             SCMP_SYS(fcntl),  SCMP_SYS(socket),     SCMP_SYS(sendto),   SCMP_SYS(recvfrom),
+                             SCMP_SYS(getppid)};
+
 static const struct {
     const int *calls;
     size_t n;
@@ -91,6 +95,7 @@ static const struct {
     [SANDBOX_UNPACKER] = {UNPACKER, sizeof UNPACKER / sizeof *UNPACKER},
     [SANDBOX_PACKER] = {PACKER, sizeof PACKER / sizeof *PACKER},
     [SANDBOX_SEALER] = {SEALER, sizeof SEALER / sizeof *SEALER},
+    [SANDBOX_LOOKER] = {LOOKER, sizeof LOOKER / sizeof *LOOKER},
 };
 
 static int allow(scmp_filter_ctx ctx, const int *calls, size_t n)

@@ -9,7 +9,7 @@
 
 #include "base/err.h"
 
-enum sandbox_role { SANDBOX_OPENER, SANDBOX_UNPACKER, SANDBOX_PACKER, SANDBOX_SEALER };
+enum sandbox_role { SANDBOX_OPENER, SANDBOX_UNPACKER, SANDBOX_PACKER, SANDBOX_SEALER, SANDBOX_LOOKER };
 
 int sandbox_begin(struct err *e);
 int sandbox_filter(enum sandbox_role role, struct err *e);

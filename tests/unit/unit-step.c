@@ -11,17 +11,18 @@ enum {
     T = 16000, /* the stop's total: a multiple of 16, so that its parts are whole */
     REFUSALS = ACT_REFUSE_BUSY | ACT_REFUSE_STATE | ACT_ALREADY,
     ANSWERS = REFUSALS | ACT_JOIN,
-    STARTS = ACT_START_UNLOCK | ACT_START_CREATE | ACT_START_SAVE,
+    STARTS = ACT_START_UNLOCK | ACT_START_CREATE | ACT_START_LOOK | ACT_START_SAVE,
 };
 
 static const char *const VAULTS[] = {"absent", "locked", "opening", "open", "saving", "locking", "stopping"};
 static const char *const PHASES[] = {"run", "first-save", "wait", "kill", "last-save", "wipe", "done"};
 static const char *const EVENTS[] = {"stop",     "main-ended", "all-gone",   "unlock", "create", "save",
-                                     "lock",     "job-done",   "job-failed", "cancel", "wiped",  "timer", "resumed"};
+                                     "lock",     "looked", "job-done",   "job-failed", "cancel", "wiped",  "timer", "resumed"};
 static const char *const ACTIONS[] = {
     "refuse-busy", "refuse-state", "already",      "join",        "cancel-job", "drop-reserve", "start-unlock",
     "start-create", "unhide",      "hide",         "answer-unlock", "answer-save", "forget-key", "start-wipe",
-    "answer-lock", "term",         "kill",         "exit",        "start-save"};
+    "answer-lock", "term",         "kill",         "exit",        "term-holders", "kill-holders", "start-look",
+    "start-save"};
 
 /* --- one step, and what is said about it when a claim fails --- */
 
@@ -34,11 +35,11 @@ struct move {
 
 static void print_state(const char *when, const struct supervisor *s)
 {
-    print_error("# %s: %s, %s%s%s%s%s%s%s%s%s%s%s retries=%u kill=%lld end=%lld\n", when, VAULTS[s->vault],
+    print_error("# %s: %s, %s%s%s%s%s%s%s%s%s%s%s%s retries=%u kill=%lld end=%lld\n", when, VAULTS[s->vault],
                 PHASES[s->phase], s->has_main ? " main" : "", s->main_running ? " running" : "",
                 s->creating ? " creating" : "", s->lock_after ? " lock-after" : "",
                 s->save_again ? " save-again" : "", s->lock_again ? " lock-again" : "",
-                s->unsaved ? " unsaved" : "", s->was_open ? " was-open" : "", s->hurry ? " hurry" : "",
+                s->looking ? " looking" : s->waiting ? " waiting" : "", s->unsaved ? " unsaved" : "", s->was_open ? " was-open" : "", s->hurry ? " hurry" : "",
                 s->alone ? " alone" : "", s->retries, (long long)s->kill_at_ms, (long long)s->end_at_ms);
 }
 
@@ -79,13 +80,22 @@ static bool is_request(enum event_type t)
     return t == EVENT_UNLOCK || t == EVENT_CREATE || t == EVENT_SAVE || t == EVENT_LOCK;
 }
 
+/* A lock that looks, or waits for those it has seen. */
+static bool no_save(const struct supervisor *s)
+{
+    return s->lock_after && (s->looking || s->waiting);
+}
+
 /* An event that has nothing to be about in that state. */
 static bool makes_no_sense(const struct supervisor *s, const struct event *ev, int64_t now)
 {
     switch (ev->type) {
     case EVENT_JOB_DONE:
+        return (s->vault != VAULT_OPENING && s->vault != VAULT_SAVING) || (s->vault == VAULT_SAVING && no_save(s));
     case EVENT_JOB_FAILED:
-        return s->vault != VAULT_OPENING && s->vault != VAULT_SAVING;
+        return (s->vault != VAULT_OPENING && s->vault != VAULT_SAVING) ||
+               (s->vault == VAULT_SAVING && no_save(s) && !s->looking);
+    case EVENT_LOOKED: return !s->looking;
     case EVENT_CANCEL: return s->vault != VAULT_OPENING;
     case EVENT_WIPED: return s->vault != VAULT_LOCKING;
     case EVENT_ALL_GONE: return s->phase != PHASE_WAIT && s->phase != PHASE_KILL;
@@ -117,8 +127,13 @@ static void check_saves(const struct move *m)
     if (m->ev.type == EVENT_RESUMED && m->ev.key && (b->vault == VAULT_OPEN || b->vault == VAULT_SAVING))
         must(m, b->phase == PHASE_DONE || a->vault == VAULT_OPEN || a->vault == VAULT_SAVING,
              "a fault closes no vault that can be saved");
-    must(m, !(m->act & ACT_HIDE) || (a->lock_after && (m->act & ACT_START_SAVE)),
-         "the vault leaves its place for a lock's save only");
+    must(m, !(m->act & ACT_HIDE) || (a->lock_after && (m->act & ACT_START_LOOK)),
+         "the vault leaves its place for a lock only");
+    must(m, !(m->act & ACT_START_LOOK) || (a->lock_after && a->looking && a->vault == VAULT_SAVING),
+         "only a lock looks who holds it");
+    must(m, !(m->act & (ACT_TERM_HOLDERS | ACT_KILL_HOLDERS)) || (b->force && a->lock_after && !a->held),
+         "only a lock by force ends anybody, and not before a save");
+    must(m, !(m->act & ACT_KILL_HOLDERS) || b->forced == 1, "nobody is killed who was not told");
     must(m, !(m->act & ACT_UNHIDE) || (b->lock_after && b->vault == VAULT_SAVING) ||
                 (m->ev.type == EVENT_RESUMED && m->ev.hidden && b->vault == VAULT_OPEN),
          "only a lock's save brings it back");
@@ -126,11 +141,11 @@ static void check_saves(const struct move *m)
 
 static void check_lock_failed(const struct move *m)
 {
-    const uint32_t back = ACT_UNHIDE | ACT_ANSWER_LOCK | ACT_ANSWER_SAVE;
+    const uint32_t back = ACT_UNHIDE | ACT_ANSWER_LOCK | (m->before.looking ? 0 : ACT_ANSWER_SAVE);
     const struct supervisor *b = &m->before;
     bool ended = m->ev.type == EVENT_JOB_FAILED || (m->ev.type == EVENT_JOB_DONE && m->ev.left_out > 0);
 
-    if (!ended || b->vault != VAULT_SAVING || !b->lock_after || b->creating || b->phase == PHASE_DONE ||
+    if (!ended || b->vault != VAULT_SAVING || !b->lock_after || (no_save(b) && !(b->looking && m->ev.type == EVENT_JOB_FAILED)) || b->creating || b->phase == PHASE_DONE ||
         m->act == (ACT_DROP_RESERVE | ACT_START_SAVE)) /* it is tried again */
         return;
     must(m, (m->act & back) == back, "a lock that could not save brings the vault back and says so");
@@ -213,6 +228,9 @@ static const struct event ALL_EVENTS[] = {
     {.type = EVENT_CREATE},
     {.type = EVENT_SAVE},
     {.type = EVENT_LOCK},
+    {.type = EVENT_LOCK, .force = true},
+    {.type = EVENT_LOOKED},
+    {.type = EVENT_LOOKED, .holders = 2},
     {.type = EVENT_JOB_DONE},
     {.type = EVENT_JOB_DONE, .left_out = 2},
     {.type = EVENT_JOB_FAILED},
@@ -286,7 +304,7 @@ struct node {
     bool tried;          /* since the stop began a save was started, or was under way */
 };
 
-enum { NODES = 1 << 16 };
+enum { NODES = 1 << 18 };
 
 struct graph {
     struct node *nodes; /* in the order they were found */
@@ -339,6 +357,10 @@ static void check_reachable(const struct move *m, const struct node *from, const
          "hiding comes before bringing back, so never both");
     must(m, !(m->act & ACT_HIDE) || !from->hidden, "what is hidden is not hidden again");
     must(m, !(m->act & ACT_UNHIDE) || from->hidden, "what was not hidden is not brought back");
+    must(m, !a->held || (a->vault == VAULT_SAVING && a->lock_after), "only a lock has holders");
+    must(m, !no_save(a) || (a->vault == VAULT_SAVING && a->phase == PHASE_RUN), "only while the pod runs a lock looks");
+    if (m->act & ACT_START_LOOK)
+        must(m, to->hidden, "holders are looked for when the tree is hidden");
     if (m->act & ACT_START_SAVE) {
         must(m, to->key, "a save has its key");
         must(m, to->hidden == a->lock_after, "a lock saves the hidden tree, every other save the one in place");
@@ -373,6 +395,16 @@ static void visit(struct graph *g, const struct node *from, struct event ev, int
     check_reachable(&m, from, &to);
     rebase(&to.s.kill_at_ms, now);
     rebase(&to.s.end_at_ms, now);
+    rebase(&to.s.hold_end_ms, now);
+    if (to.s.hold_end_ms < 0 && to.s.hold_end_ms != INT64_MAX)
+        to.s.hold_end_ms = -1; /* over is over */
+    if (!to.s.waiting)
+        to.s.look_at_ms = 0;
+    rebase(&to.s.look_at_ms, to.s.waiting ? now : 0);
+    if (to.s.look_at_ms < 0)
+        to.s.look_at_ms = 0;
+    if (!to.s.lock_after)
+        to.s.hold_end_ms = to.s.forced = 0;
     to.s.saves_started = 0;
     found(g, &to);
 }
@@ -520,6 +552,18 @@ static void unlock(struct supervisor *s)
     assert_int_equal(at(s, 0, EVENT_UNLOCK), ACT_JOIN | ACT_START_UNLOCK);
     assert_int_equal(at(s, 0, EVENT_JOB_DONE), ACT_ANSWER_UNLOCK);
     assert_int_equal(s->vault, VAULT_OPEN);
+}
+
+/* A lock up to its save: nobody holds it. */
+static void lock(struct supervisor *s, int64_t now)
+{
+    assert_int_equal(at(s, now, EVENT_LOCK), ACT_JOIN | ACT_HIDE | ACT_START_LOOK);
+    assert_int_equal(at(s, now, EVENT_LOOKED), ACT_START_SAVE);
+}
+
+static uint32_t looked(struct supervisor *s, int64_t now, uint32_t holders)
+{
+    return go(s, now, (struct event){.type = EVENT_LOOKED, .holders = holders});
 }
 
 static void a_stop_with_nothing_open_and_nobody_left_is_over_at_once(void **state)
@@ -741,7 +785,7 @@ static void TERM_in_a_locks_save_lets_the_lock_end(void **state)
 
     (void)state;
     unlock(&s);
-    assert_int_equal(at(&s, 0, EVENT_LOCK), ACT_JOIN | ACT_HIDE | ACT_START_SAVE);
+    lock(&s, 0);
     assert_int_equal(at(&s, 1, EVENT_STOP), ACT_DROP_RESERVE);
     assert_int_equal(done(&s, 2, 0), ACT_ANSWER_SAVE | ACT_FORGET_KEY | ACT_START_WIPE | ACT_TERM);
     assert_int_equal(at(&s, 3, EVENT_WIPED), ACT_ANSWER_LOCK);
@@ -755,7 +799,7 @@ static void TERM_in_a_locks_save_that_fails_still_has_the_last_save(void **state
 
     (void)state;
     unlock(&s);
-    (void)at(&s, 0, EVENT_LOCK);
+    lock(&s, 0);
     (void)at(&s, 1, EVENT_STOP);
     assert_int_equal(failed(&s, 2, false), ACT_ANSWER_SAVE | ACT_UNHIDE | ACT_ANSWER_LOCK | ACT_TERM);
     assert_int_equal(at(&s, 3, EVENT_ALL_GONE), ACT_DROP_RESERVE | ACT_START_SAVE);
@@ -770,7 +814,7 @@ static void TERM_while_locking_waits_for_the_wipe(void **state)
 
     (void)state;
     unlock(&s);
-    (void)at(&s, 0, EVENT_LOCK);
+    lock(&s, 0);
     (void)done(&s, 1, 0);
     assert_int_equal(s.vault, VAULT_LOCKING);
     assert_int_equal(at(&s, 2, EVENT_STOP), ACT_TERM);
@@ -805,7 +849,8 @@ static void a_lock_asked_for_while_saving_saves_once_more_and_locks(void **state
     unlock(&s);
     (void)at(&s, 0, EVENT_SAVE);
     assert_int_equal(at(&s, 1, EVENT_LOCK), ACT_JOIN);
-    assert_int_equal(done(&s, 2, 0), ACT_ANSWER_SAVE | ACT_HIDE | ACT_START_SAVE);
+    assert_int_equal(done(&s, 2, 0), ACT_ANSWER_SAVE | ACT_HIDE | ACT_START_LOOK);
+    assert_int_equal(looked(&s, 2, 0), ACT_START_SAVE);
     assert_int_equal(done(&s, 3, 0), ACT_ANSWER_SAVE | ACT_FORGET_KEY | ACT_START_WIPE);
     assert_int_equal(at(&s, 4, EVENT_WIPED), ACT_ANSWER_LOCK);
     assert_int_equal(s.vault, VAULT_LOCKED);
@@ -818,7 +863,7 @@ static void an_unlock_during_a_locks_save_is_told_to_try_again(void **state)
     (void)state;
     unlock(&s);
     assert_int_equal(at(&s, 0, EVENT_UNLOCK), ACT_ALREADY);
-    (void)at(&s, 0, EVENT_LOCK);
+    lock(&s, 0);
     /* "It is open" would send a shell into a vault that is about to vanish. */
     assert_int_equal(at(&s, 1, EVENT_UNLOCK), ACT_REFUSE_BUSY);
     (void)done(&s, 2, 0);
@@ -887,10 +932,118 @@ static void a_lock_that_left_something_out_destroys_nothing(void **state)
 
     (void)state;
     unlock(&s);
-    (void)at(&s, 0, EVENT_LOCK);
+    lock(&s, 0);
     assert_int_equal(done(&s, 1, 1), ACT_ANSWER_SAVE | ACT_UNHIDE | ACT_ANSWER_LOCK);
     assert_int_equal(s.vault, VAULT_OPEN);
     assert_true(s.unsaved);
+}
+
+/* Saved first, then looked for again, and only when all have let go saved for the last time. */
+static void a_lock_waits_for_who_holds_the_vault_and_saves_after_them(void **state)
+{
+    struct supervisor s = pod(VAULT_LOCKED, false);
+
+    (void)state;
+    s.lock_wait_ms = 100;
+    unlock(&s);
+    assert_int_equal(at(&s, 0, EVENT_LOCK), ACT_JOIN | ACT_HIDE | ACT_START_LOOK);
+    assert_int_equal(looked(&s, 1, 2), ACT_START_SAVE);
+    assert_int_equal(done(&s, 5, 0), ACT_ANSWER_SAVE | ACT_START_LOOK);
+    assert_int_equal(looked(&s, 6, 1), 0);
+    assert_int_equal(step_deadline(&s), 56);
+    assert_int_equal(at(&s, 55, EVENT_TIMER), 0);
+    assert_int_equal(at(&s, 56, EVENT_TIMER), ACT_START_LOOK);
+    assert_int_equal(step_deadline(&s), INT64_MAX);
+    assert_int_equal(looked(&s, 57, 0), ACT_START_SAVE);
+    assert_int_equal(done(&s, 58, 0), ACT_ANSWER_SAVE | ACT_FORGET_KEY | ACT_START_WIPE);
+}
+
+static void a_lock_whose_holders_stay_is_refused_and_the_vault_is_open(void **state)
+{
+    struct supervisor s = pod(VAULT_LOCKED, false);
+
+    (void)state;
+    s.lock_wait_ms = 100;
+    unlock(&s);
+    (void)at(&s, 0, EVENT_LOCK);
+    (void)looked(&s, 1, 2);
+    (void)done(&s, 5, 0);
+    (void)looked(&s, 6, 1);
+    (void)at(&s, 7, EVENT_SAVE); /* somebody else's, meanwhile */
+    (void)at(&s, 56, EVENT_TIMER);
+    (void)looked(&s, 57, 1);
+    (void)at(&s, 107, EVENT_TIMER);
+    assert_int_equal(looked(&s, 108, 1), ACT_UNHIDE | ACT_ANSWER_LOCK | ACT_START_SAVE);
+    assert_false(s.lock_after);
+    assert_int_equal(done(&s, 109, 0), ACT_ANSWER_SAVE);
+    assert_int_equal(s.vault, VAULT_OPEN);
+}
+
+static void a_lock_by_force_tells_them_then_kills_them_and_saves_last(void **state)
+{
+    struct supervisor s = pod(VAULT_LOCKED, false);
+
+    (void)state;
+    s.lock_wait_ms = 100;
+    unlock(&s);
+    (void)go(&s, 0, (struct event){.type = EVENT_LOCK, .force = true});
+    assert_int_equal(looked(&s, 1, 2), ACT_START_SAVE);
+    assert_int_equal(done(&s, 5, 0), ACT_ANSWER_SAVE | ACT_START_LOOK);
+    assert_int_equal(looked(&s, 6, 2), ACT_TERM_HOLDERS);
+    (void)at(&s, 56, EVENT_TIMER);
+    assert_int_equal(looked(&s, 57, 1), 0);
+    (void)at(&s, 107, EVENT_TIMER);
+    assert_int_equal(looked(&s, 108, 1), ACT_KILL_HOLDERS);
+    (void)at(&s, 158, EVENT_TIMER);
+    assert_int_equal(looked(&s, 159, 0), ACT_START_SAVE);
+    assert_int_equal(done(&s, 160, 0), ACT_ANSWER_SAVE | ACT_FORGET_KEY | ACT_START_WIPE);
+}
+
+static void a_lock_by_force_of_what_can_not_be_killed_is_refused(void **state)
+{
+    struct supervisor s = pod(VAULT_LOCKED, false);
+    int64_t now = 5;
+
+    (void)state;
+    s.lock_wait_ms = 100;
+    unlock(&s);
+    (void)go(&s, 0, (struct event){.type = EVENT_LOCK, .force = true});
+    (void)looked(&s, 1, 1);
+    (void)done(&s, now, 0);
+    for (int i = 0; s.vault == VAULT_SAVING && i < 20; i++) {
+        (void)looked(&s, now, 1);
+        now = step_deadline(&s);
+        if (now != INT64_MAX)
+            (void)at(&s, now, EVENT_TIMER);
+    }
+    assert_int_equal(s.vault, VAULT_OPEN);
+    assert_int_equal(s.forced, 2);
+}
+
+static void TERM_while_a_lock_waits_is_a_stop_with_both_its_saves(void **state)
+{
+    struct supervisor s = pod(VAULT_LOCKED, false);
+
+    (void)state;
+    s.lock_wait_ms = 100;
+    unlock(&s);
+    (void)at(&s, 0, EVENT_LOCK);
+    assert_int_equal(at(&s, 1, EVENT_STOP),
+                     ACT_CANCEL_JOB | ACT_DROP_RESERVE | ACT_UNHIDE | ACT_ANSWER_LOCK | ACT_START_SAVE);
+    s = pod(VAULT_LOCKED, false);
+    unlock(&s);
+    (void)at(&s, 0, EVENT_LOCK);
+    (void)looked(&s, 1, 2);
+    (void)done(&s, 5, 0);
+    (void)looked(&s, 6, 1); /* no time was set for them: refused */
+    s.lock_wait_ms = 100;
+    (void)at(&s, 7, EVENT_LOCK);
+    (void)looked(&s, 8, 2);
+    (void)done(&s, 9, 0);
+    (void)looked(&s, 10, 1);
+    assert_true(s.waiting);
+    assert_int_equal(at(&s, 11, EVENT_STOP), ACT_DROP_RESERVE | ACT_UNHIDE | ACT_ANSWER_LOCK | ACT_START_SAVE);
+    assert_int_equal(s.phase, PHASE_FIRST_SAVE);
 }
 
 static void a_last_save_that_fails_keeps_the_tree_and_ends_with_74(void **state)
@@ -1106,7 +1259,7 @@ static void after_a_fault_the_save_is_done_again_and_who_asked_is_gone(void **st
     assert_int_equal(resumed(&s, 4, false, false), ACT_START_SAVE);
     assert_int_equal(done(&s, 5, 0), ACT_ANSWER_SAVE);
     assert_int_equal(s.vault, VAULT_OPEN);
-    (void)at(&s, 6, EVENT_LOCK);
+    lock(&s, 6);
     assert_int_equal(resumed(&s, 7, true, false), ACT_START_SAVE);
     assert_true(s.lock_after);
     assert_int_equal(done(&s, 8, 0), ACT_ANSWER_SAVE | ACT_FORGET_KEY | ACT_START_WIPE);
@@ -1119,9 +1272,15 @@ static void a_lock_that_had_not_yet_moved_the_tree_is_forgotten(void **state)
     (void)state;
     unlock(&s);
     (void)at(&s, 1, EVENT_LOCK);
-    assert_int_equal(resumed(&s, 2, false, false), ACT_START_SAVE);
+    assert_int_equal(resumed(&s, 2, false, false), 0);
+    assert_int_equal(s.vault, VAULT_OPEN);
+    lock(&s, 3);
+    assert_int_equal(resumed(&s, 3, false, false), ACT_START_SAVE);
     (void)done(&s, 3, 0);
     assert_int_equal(s.vault, VAULT_OPEN);
+    (void)at(&s, 3, EVENT_LOCK);
+    assert_int_equal(resumed(&s, 3, true, false), ACT_START_LOOK);
+    assert_int_equal(failed(&s, 3, false), ACT_UNHIDE | ACT_ANSWER_LOCK);
     /* And one that had moved it, but was not known yet, brings it back. */
     assert_int_equal(resumed(&s, 4, true, false), ACT_UNHIDE);
     assert_int_equal(s.vault, VAULT_OPEN);
@@ -1159,7 +1318,7 @@ static void where_there_is_no_vault_every_request_is_refused(void **state)
 
 /* --- long lives in a small world --- */
 
-enum work { NO_JOB, OPENING_JOB, CREATING_JOB, SAVING_JOB };
+enum work { NO_JOB, OPENING_JOB, CREATING_JOB, SAVING_JOB, LOOKING_JOB };
 enum { ASKERS = 6, WALK_EVENTS = 1000000 };
 
 struct asker {
@@ -1194,6 +1353,7 @@ struct world {
     struct asker askers[ASKERS];
     int n_askers;
 
+    unsigned holders; /* who have files of the tree open: no hiding keeps them from writing */
     bool was_open, over;
     int main_status;
     struct move last;
@@ -1204,7 +1364,7 @@ struct world {
 struct tally {
     unsigned long events, lives, stops_open, wipes, locks, lock_failed, last_failed, slow_first, kills, retries,
         creations_failed, hurried, left_out_at_stop,
-        saved_once, faults;
+        saved_once, faults, held, forced;
 };
 
 static unsigned pick(struct world *w, unsigned n)
@@ -1312,8 +1472,11 @@ static void perform(struct world *w, uint32_t act)
         w->wiping = true;
     }
     if (act & ACT_ANSWER_LOCK) {
+        if (w->s.vault != VAULT_LOCKED)
+            w->last_ok = false; /* it is told why not */
         answer(w, EVENT_LOCK, true);
-        answer(w, EVENT_SAVE, true);
+        if (w->s.vault == VAULT_LOCKED)
+            answer(w, EVENT_SAVE, true);
         w->tally->lock_failed += w->s.vault != VAULT_LOCKED;
         w->tally->locks += w->s.vault == VAULT_LOCKED;
     }
@@ -1325,12 +1488,24 @@ static void perform(struct world *w, uint32_t act)
     if (act & ACT_KILL) {
         w->tally->kills++;
         w->main_is_deaf = w->others_are_deaf = false;
+        w->holders = 0;
         if (w->others > 0 && !w->some_unkillable)
             w->others = 0;
         must_w(w, w->job == NO_JOB, "KILL would hit the workers");
     }
     if (act & ACT_EXIT)
         check_exit(w);
+    if (act & (ACT_TERM_HOLDERS | ACT_KILL_HOLDERS)) {
+        if ((act & ACT_KILL_HOLDERS) || pick(w, 2))
+            w->holders = 0;
+        w->tally->forced++;
+    }
+    if (act & ACT_START_LOOK) {
+        must_w(w, w->job == NO_JOB, "one run of workers at a time");
+        must_w(w, w->tree && w->hidden, "a lock looks at the hidden tree");
+        w->started++;
+        w->job = LOOKING_JOB;
+    }
     if (act & ACT_START_SAVE) {
         must_w(w, w->job == NO_JOB, "one run of workers at a time");
         must_w(w, w->tree && w->key, "a save has a tree and a key");
@@ -1377,6 +1552,17 @@ static void job_goes_on(struct world *w)
 
     if (job == NO_JOB || (w->slow_disk && pick(w, 40) != 0))
         return;
+    if (job == LOOKING_JOB) {
+        w->job = NO_JOB;
+        w->last_ok = false; /* if it is refused */
+        if (pick(w, 20) == 0) {
+            happens(w, (struct event){.type = EVENT_JOB_FAILED});
+        } else {
+            w->tally->held += w->holders > 0;
+            happens(w, (struct event){.type = EVENT_LOOKED, .holders = w->holders});
+        }
+        return;
+    }
     if (job == SAVING_JOB && !w->job_has_read) {
         w->job_has_read = true;
         w->job_holds = w->written;
@@ -1410,6 +1596,13 @@ static void somebody_writes(struct world *w)
     if (w->tree && !w->hidden && w->s.vault != VAULT_OPENING && !w->s.creating && somebody_lives(w) &&
         w->s.phase < PHASE_LAST_SAVE && !(w->s.phase == PHASE_KILL))
         w->written++;
+    else if (w->tree && w->hidden && w->holders > 0 && w->s.phase < PHASE_KILL)
+        w->written++;
+    /* A file is opened by name, so only while it has one. */
+    if (w->tree && !w->hidden && somebody_lives(w) && pick(w, 8) == 0 && w->s.phase < PHASE_KILL)
+        w->holders++;
+    if (w->holders > 0 && pick(w, 8) == 0)
+        w->holders--;
 }
 
 static void time_passes(struct world *w)
@@ -1463,7 +1656,7 @@ static void live_on(struct world *w)
     case 3:
     case 4:
         if (w->n_askers < ASKERS)
-            happens(w, (struct event){.type = REQUESTS[pick(w, 5)]});
+            happens(w, (struct event){.type = REQUESTS[pick(w, 5)], .force = pick(w, 3) == 0});
         break;
     case 5:
         if (pick(w, 20) == 0) {
@@ -1512,7 +1705,7 @@ static void live_on(struct world *w)
 
 static void check_rest(struct world *w)
 {
-    if (w->over || w->s.phase != PHASE_RUN || w->job != NO_JOB || w->wiping)
+    if (w->over || w->s.phase != PHASE_RUN || w->job != NO_JOB || w->wiping || w->s.waiting)
         return;
     must_w(w, w->n_askers == 0, "nobody waits for what is not under way");
     must_w(w, w->s.vault <= VAULT_LOCKED || w->s.vault == VAULT_OPEN, "nothing is under way that nobody does");
@@ -1543,7 +1736,7 @@ static void nothing_is_wiped_unless_the_last_save_after_the_last_write_succeeded
         }
     }
     assert_true(t.lives > 5000 && t.stops_open > 3000 && t.wipes > 3000 && t.locks > 1000 && t.lock_failed > 500);
-    assert_true(t.last_failed > 500 && t.slow_first > 100 && t.kills > 1000 && t.retries > 1000 && t.hurried > 500 && t.faults > 1000);
+    assert_true(t.last_failed > 500 && t.slow_first > 100 && t.kills > 1000 && t.retries > 1000 && t.hurried > 500 && t.faults > 1000 && t.held > 100 && t.forced > 100);
     assert_true(t.creations_failed > 200 && t.left_out_at_stop > 50 && t.saved_once > 20);
 }
 
@@ -1578,6 +1771,11 @@ int main(void)
         cmocka_unit_test(a_save_is_tried_again_three_times_and_no_more),
         cmocka_unit_test(a_save_that_can_not_get_better_is_not_tried_again),
         cmocka_unit_test(a_lock_that_left_something_out_destroys_nothing),
+        cmocka_unit_test(a_lock_waits_for_who_holds_the_vault_and_saves_after_them),
+        cmocka_unit_test(a_lock_whose_holders_stay_is_refused_and_the_vault_is_open),
+        cmocka_unit_test(a_lock_by_force_tells_them_then_kills_them_and_saves_last),
+        cmocka_unit_test(a_lock_by_force_of_what_can_not_be_killed_is_refused),
+        cmocka_unit_test(TERM_while_a_lock_waits_is_a_stop_with_both_its_saves),
         cmocka_unit_test(a_last_save_that_fails_keeps_the_tree_and_ends_with_74),
         cmocka_unit_test(a_last_save_that_left_something_out_keeps_the_tree_and_ends_with_74),
         cmocka_unit_test(a_last_save_that_succeeds_makes_a_failed_first_one_good),
