@@ -32,10 +32,13 @@ HARD := $(filter-out -D_FORTIFY_SOURCE=2,$(HARD))
 endif
 
 # PID 1: musl where it is there, for its size; glibc works too. musl's static-pie silently gives a
-# dynamic program, so it is plain static. The C library's own macros trip -Wsign-conversion.
+# dynamic program, so it is plain static. Of the hardening it has what a C library does not have to
+# help with (musl has no FORTIFY), and no RELRO: a static program binds nothing, and the page of its
+# own that it takes would be 4 kB of memory and of file. Text and constants share one segment, which
+# nobody can write. The C library's own macros trip -Wsign-conversion.
 MUSL := $(shell command -v musl-gcc 2>/dev/null)
 INIT_CC = $(if $(MUSL),$(MUSL),$(CC))
-INIT_FLAGS = $(OURS) -Os -fno-asynchronous-unwind-tables -Wno-sign-conversion
+INIT_FLAGS = $(OURS) $(filter-out -D_FORTIFY_SOURCE=2,$(HARD)) -Os -fno-asynchronous-unwind-tables -Wno-sign-conversion
 INIT_LINK = -static -Wl,--gc-sections -Wl,-z,noexecstack -Wl,-z,norelro -Wl,-z,noseparate-code -Wl,--build-id=none
 
 ifdef SAN
