@@ -44,7 +44,8 @@ static bool json;
 
 void log_as_json(bool on)
 {
-    json = on;
+    if (json != on) /* what is not written costs no page */
+        json = on;
 }
 
 /* False if there is no room for it and a number: a pair is left out whole, only a text is cut. */

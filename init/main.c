@@ -149,12 +149,13 @@ static void loop(struct pod *p)
     }
 }
 
-/* A fault signal that somebody sent, in signal context. */
-static struct pod *whole;
+/* Not on the stack: 10 KB, zeroed by the kernel. */
+static struct pod pod;
 
+/* A fault signal that somebody sent, in signal context. */
 static void pass_on(int sig)
 {
-    forward(whole, sig);
+    forward(&pod, sig);
 }
 
 static int open_loop(struct pod *p)
@@ -166,24 +167,27 @@ static int open_loop(struct pod *p)
         return -1;
     }
     pod_watch(p, p->signals, SOURCE_SIGNALS, 0);
+    return 0;
+}
+
+static void settle(const struct pod *p)
+{
     if (p->options.parent_death)
         (void)prctl(PR_SET_PDEATHSIG, (unsigned long)p->options.parent_death, 0, 0, 0);
     if (getpid() != 1) {
         (void)prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
         caps_drop();
     }
-    return 0;
 }
+
+/* What the main command need not wait for comes behind its start: signals that arrive before they are
+ * read are pending, and before it there is nothing that a fault could lose. */
 
 static int start(struct pod *p, char **argv)
 {
     int keep[POD_KEEPS];
 
-    if (open_loop(p) < 0)
-        return -1;
-    p->self = fault_self();
-    p->record = record_open();
-    fault_install(argv, p->self, p->record, pass_on);
+    settle(p);
     pod_prepare(p);
     p->foreground = -1;
     if (p->options.command[0]) {
@@ -198,6 +202,11 @@ static int start(struct pod *p, char **argv)
         if (p->options.verbose > 0)
             say_process("main", p->main_pid, -1);
     }
+    p->self = fault_self();
+    p->record = record_open();
+    fault_install(argv, p->self, p->record, pass_on);
+    if (open_loop(p) < 0)
+        return -1;
     pod_prepare_rest(p);
     child_let_go(keep, pod_keeps(p, keep));
     record_keep(p->record, p);
@@ -220,6 +229,7 @@ static int come_back(struct pod *p, char **argv, int record, int sig)
         caps_lower();
     }
     fault_install(argv, p->self, p->record, pass_on);
+    settle(p);
     if (open_loop(p) < 0)
         return -1;
     pod_resume(p, sig);
@@ -229,7 +239,6 @@ static int come_back(struct pod *p, char **argv, int record, int sig)
 
 int main(int argc, char **argv)
 {
-    static struct pod pod; /* not on the stack: 10 KB, zeroed by the kernel */
     const char *bad;
     int record, sig, rc;
 
@@ -248,7 +257,6 @@ int main(int argc, char **argv)
                                                  : "tazpod-init " TAZPOD_VERSION "\n");
         return EX_TP_OK;
     }
-    whole = &pod;
     record = fault_announced(&sig);
     rc = record >= 0 ? come_back(&pod, argv, record, sig) : start(&pod, argv);
     if (rc < 0)

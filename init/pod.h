@@ -33,7 +33,6 @@ struct pod {
     struct supervisor sup;
     struct ram ram;
     struct control control;
-    struct workers workers;
     struct key key;
     struct wire_error absent;     /* why no vault can be used; word "" if one can */
     struct wire_error last;       /* outcome of the last run, word "" for success */
@@ -54,6 +53,7 @@ struct pod {
     int64_t listen_again_ms; /* INT64_MAX: listening */
 
     char vault[WIRE_PATH_MAX];
+    struct workers workers; /* last, being large: a plain init touches none of its pages */
 };
 
 /* What an epoll event belongs to, in data.u64: kind and index. */
