@@ -672,6 +672,8 @@ static void look_around(struct pod *p, int64_t now)
         pod_event(p, &(struct event){.type = EVENT_ALL_GONE,
                                      .alone = p->stop_pid > 0 && procs_last_pid() == p->stop_pid + 2});
     }
+    if (p->sup.phase == PHASE_KILL && getpid() != 1) /* what was started while the others were walked through */
+        procs_signal(SIGKILL);
     p->look_at_ms = now + p->look_step_ms;
     p->look_step_ms += p->look_step_ms < LOOK_MOST_MS ? (p->look_step_ms + 1) / 2 : 0;
 }

@@ -5,16 +5,19 @@
 #include <signal.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "dir.h"
 #include "number.h"
 
+enum { NR_PIDFD_SEND_SIGNAL = 424, NR_PIDFD_OPEN = 434 }; /* the same on every architecture; musl has no names */
 enum { TABLE = 16384 }; /* processes of /proc looked at; of a machine with more, the first so many */
 
 struct proc {
     pid_t pid, parent, session;
     int terminal;
+    int64_t began; /* in ticks since boot: the same number later is another process */
 };
 
 /* "/proc/PID/NAME" read into buf, zero-terminated. 0 or -1. */
@@ -42,14 +45,16 @@ static int read_proc(const char *pid, const char *name, char *buf, size_t size)
 }
 
 /* Of a list with blanks; what can't be one is 0. */
-static int next_number(const char **at)
+static int64_t next_number(const char **at)
 {
     int64_t v;
 
     while (**at == ' ' || **at == '-')
         (*at)++;
-    v = number_read(at, INT32_MAX);
-    return v < 0 ? 0 : (int)v;
+    v = number_read(at, INT64_MAX / 16);
+    while (**at >= '0' && **at <= '9') /* too large */
+        (*at)++;
+    return v < 0 ? 0 : v;
 }
 
 /* PID (COMM) STATE PPID PGRP SESSION TTY ...; COMM may hold anything, so from its last bracket. */
@@ -60,11 +65,14 @@ static int look(const char *pid, struct proc *p)
     if (read_proc(pid, "stat", buf, sizeof buf) < 0 || !(at = strrchr(buf, ')')))
         return -1;
     at += 3; /* bracket, blank, state */
-    p->pid = next_number(&pid);
-    p->parent = next_number((const char **)&at);
+    p->pid = (pid_t)next_number(&pid);
+    p->parent = (pid_t)next_number((const char **)&at);
     (void)next_number((const char **)&at);
-    p->session = next_number((const char **)&at);
-    p->terminal = next_number((const char **)&at);
+    p->session = (pid_t)next_number((const char **)&at);
+    p->terminal = (int)next_number((const char **)&at);
+    for (int skipped = 0; skipped < 14; skipped++) /* tpgid to itrealvalue */
+        (void)next_number((const char **)&at);
+    p->began = next_number((const char **)&at);
     return 0;
 }
 
@@ -131,6 +139,26 @@ static bool is_descendant(const struct family *f, const struct proc *p)
     return up == getpid();
 }
 
+/* The process that was seen, and not another that has its number by now. */
+static void signal_exactly(const struct proc *p, int sig)
+{
+    int fd = (int)syscall(NR_PIDFD_OPEN, p->pid, 0);
+    char name[16], *at = name + sizeof name - 1;
+    struct proc now;
+
+    if (fd < 0) {
+        if (errno == ENOSYS) /* before Linux 5.3 */
+            (void)kill(p->pid, sig);
+        return;
+    }
+    *at = '\0';
+    for (pid_t rest = p->pid; rest > 0; rest /= 10)
+        *--at = (char)('0' + rest % 10);
+    if (look(at, &now) == 0 && now.began == p->began)
+        (void)syscall(NR_PIDFD_SEND_SIGNAL, fd, sig, NULL, 0);
+    close(fd);
+}
+
 /* sig 0 only counts. Returns how many there are. */
 static int to_descendants(int sig)
 {
@@ -143,7 +171,7 @@ static int to_descendants(int sig)
             continue;
         found++;
         if (sig)
-            (void)kill(family.table[i].pid, sig);
+            signal_exactly(&family.table[i], sig);
     }
     return found;
 }
@@ -161,23 +189,22 @@ static void find_one(void *ctx, const char *name, const struct proc *p)
     struct proc *wanted = ctx;
 
     (void)name;
-    if (p->pid == wanted->pid)
-        wanted->parent = is_descendant(&family, p) ? p->pid : 0;
+    if (p->pid == wanted->pid && (getpid() == 1 || is_descendant(&family, p)))
+        *wanted = *p;
 }
 
 bool procs_signal_one(pid_t pid, int sig)
 {
-    struct proc wanted = {.pid = pid};
+    struct proc wanted = {.pid = pid, .began = -1};
 
     if (pid <= 1)
         return false;
-    if (getpid() != 1) {
+    if (getpid() != 1)
         (void)to_descendants(0); /* fills the table */
-        for_each_process(find_one, &wanted);
-        if (!wanted.parent)
-            return false;
-    }
-    return kill(pid, sig) == 0;
+    for_each_process(find_one, &wanted);
+    if (wanted.began >= 0)
+        signal_exactly(&wanted, sig);
+    return wanted.began >= 0;
 }
 
 struct broadcast {
@@ -191,7 +218,7 @@ static void signal_one(void *ctx, const char *name, const struct proc *p)
 
     (void)name;
     if (p->pid != b->spared && p->pid > 1 && (getpid() == 1 || is_descendant(&family, p)))
-        (void)kill(p->pid, b->sig);
+        signal_exactly(p, b->sig);
 }
 
 void procs_signal_but(int sig, pid_t spared)
@@ -253,7 +280,7 @@ static void hang_up(void *ctx, const char *name, const struct proc *p)
     if (p->terminal == 0 || (getpid() != 1 && !is_descendant(&family, p)))
         return;
     if (p->session == p->pid || ignores_term(name))
-        (void)kill(p->pid, SIGHUP);
+        signal_exactly(p, SIGHUP);
 }
 
 void procs_hang_up(void)

@@ -5,16 +5,18 @@ overwritten with what faults, and something wakes it.
 """
 
 import contextlib
+import ctypes
+import errno
 import os
 import pathlib
 import platform
 import signal
+import struct
 import subprocess
-import time
 
 import pytest
 
-from nsinit import (CHEAP, DEADLINE_S, OWNER, PASSPHRASE, UNLOCK, Client, children, is_alive, mount, programs, request, status_field, tree,
+from nsinit import (CHEAP, DEADLINE_S, OWNER, PASSPHRASE, UNLOCK, Client, children, is_alive, libc, mount, programs, request, status_field, tree,
                     until)
 
 # What to run in place of the next instruction. x86-64; the last raises a signal of its own.
@@ -259,6 +261,47 @@ def test_in_the_last_save_of_a_stop(start, make_place, how):
     assert not is_alive(stopped)
     again = start("sleep", "infinity", place=place, **how).ready().unlock()
     assert tree(again.secrets) == content
+
+
+# ---- the key ----
+
+
+def without_memfd_secret():
+    """The call is answered as by a kernel that has none, before 5.14 or with it switched off."""
+    load, equal, answer = 0x20, 0x15, 0x06  # BPF: LD|W|ABS, JMP|JEQ|K, RET|K
+    program = struct.pack("=HBBIHBBIHBBIHBBI", load, 0, 0, 0, equal, 0, 1, 447, answer, 0, 0, 0x00050000 | errno.ENOSYS,
+                          answer, 0, 0, 0x7FFF0000)
+    code = ctypes.create_string_buffer(program, len(program))
+    libc("prctl", 22, 2, struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(code)), 0, 0)
+
+
+def kernel_has_memfd_secret():
+    try:
+        os.close(libc("syscall", 447, 0))
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("kernel", ["as it is", "without memfd_secret"])
+def test_it_is_held_by_one_descriptor_and_maps_again(start, place, kernel):
+    how = {} if kernel == "as it is" else {"before_exec": without_memfd_secret}
+    pod = start("sleep", "infinity", place=place, uid=0, **how).ready().create()
+    pages = [line for line in pathlib.Path(f"/proc/{pod.pid}/maps").read_text().splitlines()
+             if "secretmem" in line or "memfd:key" in line]
+    assert len(pages) == 1 and ("secretmem" in pages[0]) == (kernel == "as it is" and kernel_has_memfd_secret()), pages
+    pod.write("key", b"a secret")
+    fault(pod)
+    assert "faults=1 state=open" in pod.log()
+    again = [line for line in pathlib.Path(f"/proc/{pod.pid}/maps").read_text().splitlines()
+             if "secretmem" in line or "memfd:key" in line]
+    assert [line.split()[4] for line in again] == [line.split()[4] for line in pages], "the same page"
+    pod.ok("save")
+    pod.ok("lock")
+    assert not any("secretmem" in line or "memfd:key" in line
+                   for line in pathlib.Path(f"/proc/{pod.pid}/maps").read_text().splitlines())
+    pod.unlock()
+    assert (pod.secrets / "key").read_bytes() == b"a secret"
 
 
 # ---- how often ----

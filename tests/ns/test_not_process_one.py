@@ -28,7 +28,8 @@ def test_orphans_of_its_descendants_come_to_it(start):
     script = "(sleep 1000 &) ; exec sleep 2000"
     pod = start("sh", "-c", script, beside=True)
     until(lambda: len(children(pod.pid)) == 2, "main command and orphan")
-    orphan = next(pid for pid in children(pod.pid) if pid != pod.main() and arguments(pid) == [b"sleep", b"1000"])
+    orphan = until(lambda: next((pid for pid in children(pod.pid) if arguments(pid) == [b"sleep", b"1000"]), None),
+                   "the orphan's program")
     os.kill(orphan, signal.SIGKILL)
     until(lambda: len(children(pod.pid)) == 1, "the orphan collected")
 
