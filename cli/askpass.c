@@ -2,8 +2,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -37,6 +39,7 @@ static void become(int out, const char *question)
 {
     char *argv[] = {(char *)program(), (char *)question, NULL};
 
+    (void)prctl(PR_SET_PDEATHSIG, SIGTERM); /* nobody waits for its answer any more */
     if (dup2(out, STDOUT_FILENO) >= 0)
         (void)execvp(argv[0], argv);
     _exit(127);
@@ -46,7 +49,7 @@ int askpass(const char *question, struct secret *answer)
 {
     int fds[2], wait_status = 0;
     ssize_t n;
-    pid_t pid;
+    pid_t pid, ended;
 
     answer->len = 0;
     if (pipe2(fds, O_CLOEXEC) < 0)
@@ -59,14 +62,16 @@ int askpass(const char *question, struct secret *answer)
     close(fds[0]); /* one that goes on talking finds nobody to hear it */
     if (pid < 0)
         return -1;
-    while (waitpid(pid, &wait_status, 0) < 0 && errno == EINTR)
+    while ((ended = waitpid(pid, &wait_status, 0)) < 0 && errno == EINTR)
         ;
+    if (ended != pid)
+        return 1;
     if (WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == 127)
         return -1;
     if (n < 0 || !WIFEXITED(wait_status) || WEXITSTATUS(wait_status) != 0)
         return 1;
-    answer->len = (size_t)n;
-    if (answer->len > 0 && answer->data[answer->len - 1] == '\n')
-        answer->len--;
+    /* Its first line, as of SSH_ASKPASS. */
+    while (answer->len < (size_t)n && answer->data[answer->len] != '\n' && answer->data[answer->len] != '\r')
+        answer->len++;
     return 0;
 }

@@ -97,8 +97,10 @@ int client_ask(int fd, struct request r, int pass, struct reply *reply, struct w
 
     r.magic = WIRE_MAGIC;
     r.version = WIRE_VERSION;
-    if (wire_send(fd, &out, pass, 0) < 0)
-        return no_init(e, strerror(errno));
+    if (wire_send(fd, &out, pass, 0) < 0) {
+        no_init(e, strerror(errno));
+        return CLIENT_NOT_ASKED;
+    }
     n = wire_recv(fd, &in, &passed, 0);
     if (passed >= 0)
         close(passed);
@@ -131,13 +133,17 @@ int client_is_parent(void)
 
 void client_request(enum request_type type, uint32_t flags, struct reply *reply)
 {
-    struct wire_error e;
-    int fd;
+    int rc = CLIENT_NOT_ASKED;
 
     memset(reply, 0, sizeof *reply);
-    fd = client_connect(&e);
-    if (fd < 0 || client_ask(fd, (struct request){.type = (uint16_t)type, .flags = flags}, -1, reply, &e) < 0)
-        reply->error = e;
-    if (fd >= 0)
-        close(fd);
+    /* A client that was held up so long that its connection was closed as an idle one asks again. */
+    for (int i = 0; i < 2 && rc == CLIENT_NOT_ASKED; i++) {
+        struct wire_error e = {0};
+        int fd = client_connect(&e);
+
+        rc = fd < 0 ? -1 : client_ask(fd, (struct request){.type = (uint16_t)type, .flags = flags}, -1, reply, &e);
+        reply->error = rc < 0 ? e : reply->error;
+        if (fd >= 0)
+            close(fd);
+    }
 }

@@ -16,9 +16,9 @@ struct timeval;
 int client_connect_within(const struct timeval *time, struct wire_error *e);
 
 /* Asks and waits for the answer. 0 with the reply filled in (its error may still be one), -1 with
- * *e when the conversation broke. pass: -1 or a descriptor. */
-int client_ask(int fd, struct request r, int pass,
-               struct reply *reply, struct wire_error *e);
+ * *e when the conversation broke, CLIENT_NOT_ASKED when it had not begun. pass: -1 or a descriptor. */
+enum { CLIENT_NOT_ASKED = -2 };
+int client_ask(int fd, struct request r, int pass, struct reply *reply, struct wire_error *e);
 
 /* Connects, asks, closes. Errors of either kind land in reply->error, so that a caller has one place
  * to look: word "" is success. */

@@ -1,5 +1,7 @@
 /* tazpod - the command line of a pod, and the workers of its PID 1. */
 #include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -28,7 +30,7 @@ static const struct command {
     {"save", cli_save, "", "write what is in RAM to the vault file now"},
     {"lock", cli_lock, "[--force]", "save, then empty the RAM; --force: end who holds it open"},
     {"status", cli_status, "[--json] [--check]", "what state the vault is in; --check: as exit status"},
-    {"verify", cli_verify, "FILE [--passphrase-file FILE | --passphrase-fd N]",
+    {"verify", cli_verify, "FILE [--passphrase-file FILE | --passphrase-fd N] [--no-input]",
      "is a vault file whole? Nothing is unpacked"},
     {"config", cli_config, "[--json | --sample]", "every setting and where it came from"},
     {"health", cli_health, "[--timeout T]", "does process 1 answer? Locked is healthy"},
@@ -82,6 +84,10 @@ int main(int argc, char **argv)
 
     if (argc > 0 && strcmp(argv[0], "tazpod-worker") == 0)
         return worker_main(argc, argv);
+    for (int fd = 0; fd <= 2; fd++) /* so that nothing else lands there */
+        if (fcntl(fd, F_GETFD) < 0)
+            (void)open("/dev/null", fd == 0 ? O_RDONLY : O_WRONLY);
+    (void)signal(SIGCHLD, SIG_DFL); /* ignored, children would end without a status */
     /* A passphrase passes through here: no core, no tracer. */
     (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
     (void)setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});

@@ -113,13 +113,18 @@ int open_vault(const struct flags *f, const char *what, struct wire_status *s)
             return say_error(what, &e);
         create = answer;
     }
+    if (passphrase_is_typed(f))
+        prompt_hush();
     for (int i = 1;; i++) {
         if (attempt(f, create, &reply, &e) == 0)
             break;
-        if (strcmp(e.word, "wrong-passphrase") != 0 || !passphrase_is_typed(f) || i == TRIES)
+        if (strcmp(e.word, "wrong-passphrase") != 0 || !passphrase_is_typed(f) || i == TRIES) {
+            prompt_unhush();
             return say_error(what, &e);
+        }
         say("%s: try again", e.text);
     }
+    prompt_unhush();
     *s = reply.status;
     return EX_TP_OK;
 }

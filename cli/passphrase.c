@@ -72,6 +72,9 @@ static int typed(const char *question, struct secret *p, struct wire_error *e)
     case PROMPT_OK:
         return 0;
     case PROMPT_NO_TTY:
+        if (askpass_wanted())
+            return error(e, EX_TP_NEEDS_TTY, "needs-terminal",
+                         "the program TAZPOD_ASKPASS names can't be executed, and there is no terminal");
         return error(e, EX_TP_NEEDS_TTY, "needs-terminal",
                      "a passphrase is needed and there is no terminal: use docker exec -it, or "
                      "--passphrase-file");
@@ -112,7 +115,8 @@ int passphrase_get(const struct flags *f, bool twice, struct secret *p, struct w
     if (secret_new(p, PASSPHRASE_MAX + 2) < 0)
         return error(e, EX_TP_FAULT, "failed", "out of memory");
     if (passphrase_is_typed(f) && f->no_input)
-        rc = error(e, EX_TP_NEEDS_TTY, "needs-terminal", "a passphrase is needed, and --no-input forbids to ask");
+        rc = error(e, EX_TP_NEEDS_TTY, "needs-terminal", "a passphrase is needed, and --no-input forbids to ask: give it by --passphrase-file or "
+                   "--passphrase-fd");
     else if (f->passphrase_fd >= 0)
         rc = from_descriptor(f->passphrase_fd, p, e);
     else if (f->passphrase_file)

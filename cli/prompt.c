@@ -18,21 +18,50 @@ static void notice(int sig)
     caught = sig;
 }
 
-static const int WATCHED[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP, SIGALRM};
-enum { N_WATCHED = sizeof WATCHED / sizeof *WATCHED };
+enum { SIGNALS = 65 };
 
 struct tty {
     int fd;
     struct termios before;
-    struct sigaction handlers[N_WATCHED];
+    struct sigaction handlers[SIGNALS];
     sigset_t mask;
 };
+
+/* Whatever would end or stop this process with the terminal in an odd state. Not what can't be caught,
+ * what is ignored by default, and faults. */
+static int is_watched(int sig)
+{
+    switch (sig) {
+    case SIGKILL: case SIGSTOP: case SIGCONT: case SIGCHLD: case SIGURG: case SIGWINCH: case SIGTTIN: case SIGTTOU:
+    case SIGSEGV: case SIGBUS: case SIGILL: case SIGFPE: case SIGABRT: case SIGTRAP: case SIGSYS:
+        return 0;
+    default:
+        return 1;
+    }
+}
+
+static void watch(struct tty *t, void (*handler)(int sig))
+{
+    struct sigaction sa;
+
+    memset(&sa, 0, sizeof sa);
+    sa.sa_handler = handler; /* no SA_RESTART: a read is to end */
+    for (int sig = 1; sig < SIGNALS; sig++)
+        if (is_watched(sig))
+            (void)sigaction(sig, &sa, &t->handlers[sig]); /* refused for two of the C library's own */
+}
+
+static void watch_no_more(const struct tty *t)
+{
+    for (int sig = 1; sig < SIGNALS; sig++)
+        if (is_watched(sig))
+            (void)sigaction(sig, &t->handlers[sig], NULL);
+}
 
 /* Byte by byte and without signals from keys, so that every key is ours to judge, and a pasted
  * line may be of any length. */
 static int tty_open(struct tty *t, int echo)
 {
-    struct sigaction sa;
     struct termios raw;
     sigset_t watched;
 
@@ -42,14 +71,12 @@ static int tty_open(struct tty *t, int echo)
             close(t->fd);
         return -1;
     }
-    memset(&sa, 0, sizeof sa);
-    sa.sa_handler = notice; /* no SA_RESTART: the read is to end */
     caught = 0;
+    watch(t, notice);
     sigemptyset(&watched);
-    for (int i = 0; i < N_WATCHED; i++) {
-        sigaddset(&watched, WATCHED[i]);
-        (void)sigaction(WATCHED[i], &sa, &t->handlers[i]);
-    }
+    for (int sig = 1; sig < SIGNALS; sig++)
+        if (is_watched(sig))
+            (void)sigaddset(&watched, sig);
     /* Let in only while waiting for a key: none can slip in between the look and the wait. */
     (void)sigprocmask(SIG_BLOCK, &watched, &t->mask);
     raw = t->before;
@@ -69,8 +96,7 @@ static int tty_open(struct tty *t, int echo)
 static void tty_close(struct tty *t)
 {
     (void)tcsetattr(t->fd, TCSAFLUSH, &t->before);
-    for (int i = 0; i < N_WATCHED; i++)
-        (void)sigaction(WATCHED[i], &t->handlers[i], NULL);
+    watch_no_more(t);
     (void)sigprocmask(SIG_SETMASK, &t->mask, NULL);
     close(t->fd);
 }
@@ -155,16 +181,59 @@ enum prompt_result prompt_secret(const char *question, struct secret *answer)
     return ask(question, answer, 0);
 }
 
+static int is_word(const struct secret *line, const char *word)
+{
+    return line->len == strlen(word) && memcmp(line->data, word, line->len) == 0;
+}
+
 enum prompt_result prompt_yes(const char *question, int *yes)
 {
     uint8_t buf[8];
-    struct secret line = {buf, sizeof buf - 1, 0};
+    struct secret line = {buf, sizeof buf, 0};
     enum prompt_result rc = ask(question, &line, 1);
 
     if (rc == PROMPT_TOO_LONG)
         rc = PROMPT_OK, line.len = 0;
-    buf[line.len] = '\0';
-    *yes = strcmp((char *)buf, "y") == 0 || strcmp((char *)buf, "Y") == 0 ||
-           strcmp((char *)buf, "yes") == 0;
+    *yes = is_word(&line, "y") || is_word(&line, "Y") || is_word(&line, "yes");
     return rc;
+}
+
+/* --- between a question and what comes of it --- */
+
+static struct tty hushed = {.fd = -1};
+
+/* In signal context: the terminal is put right before the signal does what it does. */
+static void unhush_and_go(int sig)
+{
+    (void)tcsetattr(hushed.fd, TCSANOW, &hushed.before);
+    (void)sigaction(sig, &hushed.handlers[sig], NULL);
+    (void)raise(sig);
+}
+
+void prompt_hush(void)
+{
+    struct termios quiet;
+
+    hushed.fd = open("/dev/tty", O_RDWR | O_NOCTTY | O_CLOEXEC);
+    if (hushed.fd < 0 || tcgetattr(hushed.fd, &hushed.before) < 0) {
+        if (hushed.fd >= 0)
+            close(hushed.fd);
+        hushed.fd = -1;
+        return;
+    }
+    watch(&hushed, unhush_and_go);
+    (void)signal(SIGTSTP, SIG_IGN); /* a stopped command would leave it hushed */
+    quiet = hushed.before;
+    quiet.c_lflag &= ~(tcflag_t)(ECHO | ECHONL);
+    (void)tcsetattr(hushed.fd, TCSANOW, &quiet);
+}
+
+void prompt_unhush(void)
+{
+    if (hushed.fd < 0)
+        return;
+    (void)tcsetattr(hushed.fd, TCSAFLUSH, &hushed.before);
+    watch_no_more(&hushed);
+    close(hushed.fd);
+    hushed.fd = -1;
 }

@@ -20,4 +20,10 @@ enum prompt_result prompt_secret(const char *question, struct secret *answer);
 /* Asks for yes; anything but y or yes is no. *yes is set when PROMPT_OK. */
 enum prompt_result prompt_yes(const char *question, int *yes);
 
+/* From here on what is typed is not shown, so that neither the rest of a paste nor the beginning of the
+ * next try appears while a key is derived; and as it was before, with what was typed meanwhile dropped.
+ * Signals that end this process put the terminal right first. Without a terminal nothing happens. */
+void prompt_hush(void);
+void prompt_unhush(void);
+
 #endif

@@ -21,6 +21,7 @@
 #include "../init/wire.h"
 #include "command.h"
 #include "passphrase.h"
+#include "prompt.h"
 #include "work.h"
 
 static int failed(struct wire_error *e, const char *text)
@@ -139,7 +140,11 @@ int cli_verify(int argc, char **argv)
         return rc;
     }
     (void)signal(SIGPIPE, SIG_IGN);
-    if (verify(file, &f, &result, &e) < 0) {
+    if (passphrase_is_typed(&f))
+        prompt_hush();
+    rc = verify(file, &f, &result, &e);
+    prompt_unhush();
+    if (rc < 0) {
         rc = say_error("verify", &e);
     } else {
         at = (time_t)result.saved_at;
