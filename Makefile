@@ -120,7 +120,7 @@ bench:
 
 # --- what the tests need beside the two programs ---
 
-BENCH = $(B)/tests/bench-init $(B)/tests/bench-child
+BENCH = $(B)/tests/bench-init $(B)/tests/bench-child $(B)/tests/bench-kdf
 ifdef SAN
 BENCH =
 endif
@@ -148,6 +148,10 @@ $(B)/tests/bench-init: tests/bench/init_bench.c tests/bench/page.h
 $(B)/tests/bench-child: tests/bench/child.c tests/bench/page.h
 	@mkdir -p $(@D)
 	$(INIT_CC) $(CFLAGS) $(OURS) -Os -static -s -o $@ $<
+
+$(B)/tests/bench-kdf: tests/bench/kdf.c tests/bench/page.h
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(OURS) -static -o $@ $< -lsodium
 
 clean:
 	rm -rf $(B)

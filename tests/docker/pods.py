@@ -80,13 +80,14 @@ def tmpfs(size="64m", mode="0700", uid=UID):
 
 class Pod:
     """One container of the project's image, run as the README says. The workspace is a folder of
-    the host or the name of a volume."""
+    the host or the name of a volume. capabilities: () leaves the engine's default ones."""
 
-    def __init__(self, image, workspace=None, *, command=(), ram=tmpfs(), options=()):
+    def __init__(self, image, workspace=None, *, command=(), ram=tmpfs(), options=(),
+                 capabilities=("--cap-drop", "ALL")):
         self.name = f"tazpod-test-{RUN}-{uuid.uuid4().hex[:6]}"
         self.workspace = workspace
         self.terminals = []
-        self.setup = ["--name", self.name, "--label", LABEL, "--cap-drop", "ALL", *ram]
+        self.setup = ["--name", self.name, "--label", LABEL, *capabilities, *ram]
         if workspace is not None:
             self.setup += ["-v", f"{workspace}:/workspace"]
         self.setup += [*options, image, *command]
