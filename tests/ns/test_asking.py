@@ -738,3 +738,96 @@ def test_a_shell_is_given_to_who_is_right_only(locked, window, place):
     terminal.line(b"exit 5")
     assert terminal.ends() == 5
     assert PASSPHRASE not in terminal.seen
+
+
+def test_what_is_typed_while_a_key_is_derived_is_not_shown(new, window):
+    """The start of the next try, or the rest of a paste."""
+    new.ok("unlock", "--create", "--kdf-memory", "64M", "--kdf-time", "16", passphrase=PASSPHRASE)
+    new.ok("lock")
+    terminal = window(new, "unlock")
+    terminal.answer(b"Passphrase: ", [])
+    terminal.line(b"mistyped")
+    new.stop_worker("open")
+    terminal.type(PASSPHRASE)
+    opener = new.workers()["open"]
+    os.kill(opener, signal.SIGCONT)
+    terminal.expect(b"try again")
+    assert PASSPHRASE not in terminal.seen
+
+
+def test_who_inherited_an_ignored_sigchld_still_notices_a_refusal(locked, place):
+    """Its child would leave no status, and a program that declined would count as one that answered."""
+    same = Unchanged(locked)
+    program = Program(place, f"echo '{RIGHT}'; exit 1")
+
+    def prepare():
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+
+    done = ask(locked, "unlock", env=program.env, prepare=prepare)
+    assert done.returncode == 130, done
+    same.check()
+
+
+def test_a_program_is_heard_by_a_caller_without_standard_input_and_output(locked, place):
+    """A pipe would else land on these numbers."""
+    program = Program(place, f"echo '{RIGHT}'")
+
+    def prepare():
+        os.close(0)
+        os.close(1)
+
+    done = ask(locked, "unlock", env=program.env, prepare=prepare)
+    assert done.returncode == 0, done
+
+
+@pytest.mark.parametrize("more", ["\\n", "\\nmore", "\\n\\n", "\\n\\nmore"])
+def test_of_an_answer_of_more_lines_the_first_counts(new, place, more):
+    """As of SSH_ASKPASS, whatever the length of the passphrase."""
+    opened = set()
+    for length in (10, 1024):
+        new.ok("unlock", "--create", *CHEAP, passphrase=b"x" * length)
+        new.ok("lock")
+        program = Program(place, f"printf '%0{length}d' 0 | tr 0 x; printf '{more}\\n'")
+        opened.add(ask(new, "unlock", env=program.env).returncode == 0)
+        new.ok("lock")
+        new.place.vault.unlink()
+    assert opened == {True}
+
+
+def test_no_input_says_what_to_do_instead(locked):
+    done = ask(locked, "unlock", "--no-input")
+    assert done.returncode == 4
+    assert b"--passphrase-file" in done.stderr, done.stderr
+
+
+def test_an_answer_with_a_nul_byte_is_not_yes(new, window):
+    terminal = window(new, "unlock")
+    terminal.answer(b"[y/N] ", [])
+    terminal.line(b"y\0no")
+    assert terminal.ends() == 130, terminal.seen
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2, signal.SIGPIPE, signal.SIGXCPU, signal.SIGVTALRM])
+def test_any_signal_that_can_be_caught_leaves_the_terminal_right(locked, window, number):
+    terminal = window(locked, "unlock")
+    terminal.answer(b"Passphrase: ", [])
+    os.kill(terminal.process.pid, number)
+    terminal.ends()
+    assert terminal.modes() == terminal.before
+
+
+def test_a_program_that_never_ends_does_not_outlive_who_asked(locked, place):
+    """Without a terminal nobody interrupts it: a script with a timeout would leave it in the pod."""
+    program = Program(place, "exec sleep infinity")
+    argv, keywords = locked.command("unlock", inside=False)
+    keywords["env"] |= program.env
+    client = subprocess.Popen(argv, stdin=subprocess.DEVNULL, start_new_session=True, **keywords)
+    until(lambda: program.asked and children(client.pid), "it waits")
+    [asked] = children(client.pid)
+    client.terminate()
+    client.wait()
+    try:
+        until(lambda: not is_alive(asked), "it is gone", seconds=2)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(asked, signal.SIGKILL)
