@@ -138,7 +138,7 @@ def test_files_that_root_puts_into_the_vault_are_the_owners_when_they_come_back(
 # --- root that lacks what it takes to serve another user ---
 
 
-@pytest.mark.parametrize("missing", ["SETUID"])
+@pytest.mark.parametrize("missing", ["ALL", "SETUID", "SETGID", "KILL", "DAC_OVERRIDE"])
 def test_root_without_that_capability_is_a_plain_init_and_unlock_says_how_to_run_it(new_pod, workspace, missing):
     script = 'trap "exit 7" TERM; echo running; while :; do sleep 1 & wait $!; done'
     pod = new_pod(workspace, options=("--user", "0"), capabilities=("--cap-drop", missing),
