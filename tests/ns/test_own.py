@@ -308,17 +308,21 @@ def test_who_unshared_before_the_lock_keeps_a_mount_with_nothing_in_it(own, plac
     """Its copy of the mount can't be unmounted from here: every entry must have gone before."""
     pod = own(uid).create()
     fill(pod)
-    how = {"before": ("unshare", "--mount"), "uid": 0}
-    if by != "root":
+    by_name = f"find {place.secrets}/ -mindepth 1 2>/dev/null | wc -l"
+    if by == "root":
+        # It can't be looked at, so it may even stand inside.
+        how = {"before": ("unshare", "--mount"), "uid": 0}
+        script = f"cd {place.secrets}; echo there; read x; find . -mindepth 1 | wc -l; {by_name}; read x; find . -mindepth 1 | wc -l; {by_name}"
+    else:
         how = {"before": ("unshare", "--user", "--map-current-user", "--mount"), "uid": OWNER}
-    count = f"find . -mindepth 1 | wc -l; find {place.secrets}/ -mindepth 1 2>/dev/null | wc -l"
-    shell = inside(pod, f"cd {place.secrets}; echo there; read x; {count}; read x; {count}", **how)
+        script = f"echo there; read x; {by_name}; {by_name}; read x; {by_name}; {by_name}"
+    shell = inside(pod, script, **how)
     shell.goes_on()
     assert (shell.says(), shell.says()) == ("5", "5"), "it sees the vault"
     pod.ok("lock")
     assert_nothing_is_there(pod, place)
     shell.goes_on()
-    assert (shell.says(), shell.says()) == ("0", "0"), "where it stands, and by name"
+    assert (shell.says(), shell.says()) == ("0", "0")
 
 
 HOLDS = {

@@ -91,12 +91,12 @@ def test_a_main_command_that_ignores_term_is_killed_within_the_stop_timeout(star
 
 
 def test_the_stop_timeout_comes_from_the_environment_too(start, place):
-    pod = start("sh", "-c", IGNORES_TERM, place=place, env={"TAZPOD_STOP_TIMEOUT": "500ms"}).ready().create()
+    pod = start("sh", "-c", IGNORES_TERM, place=place, env={"TAZPOD_STOP_TIMEOUT": "2s"}).ready().create()
     pod.wait_out("ready")
     began = time.monotonic()
     pod.signal(signal.SIGTERM)
     assert pod.wait() == 128 + signal.SIGKILL
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < 4, "half of what it is where nobody says"
 
 
 def test_the_stop_ends_with_the_last_process_not_with_the_clock(start, place, reopen):
