@@ -72,7 +72,7 @@ install -d -m 0700 -o 1000 -g 1000 "$pod/home/tazpod"
 install -d -m 0755 -o 1000 -g 1000 "$pod/workspace"
 install -d -m 0755 "$pod/run"
 install -d -m 0700 -o 1000 -g 1000 "$pod/run/tazpod"
-ln -s /run/tazpod/secrets "$pod/home/tazpod/secrets"
+ln -s /run/tazpod/secrets/ "$pod/home/tazpod/secrets"
 chown -h 1000:1000 "$pod/home/tazpod/secrets"
 
 # The image of the disk is made before mmdebstrap would clean up.

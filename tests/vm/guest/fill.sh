@@ -18,15 +18,20 @@ make_stream() {
 # What writes, when nothing else is said: Debian's dd.
 writer='dd'
 
-# fill KIND OPTION...   Ten checks: all that was written before the stop is found again by a pod
-# without a limit.
+# Set where the usual derivation does not fit into the limit.
+too_small=
+
+# fill KIND OPTION...   Ten checks, and one more where it is too small: all that was written before the
+# stop is found again by a pod without a limit.
 fill() {
     kind=$1
     shift
     new_workspace "$kind"
     # Time is not the subject, and the guest is slow: hence the longer stop.
     pod "$kind" "$kind" -m 64m -e TAZPOD_STOP_TIMEOUT=120s -v /test/stream:/run/stream:ro "$@" >/dev/null
-    inside "$kind" "$kind" <<'POD'
+    inside "$kind" "$kind" "$too_small" <<'POD'
+        [ -z "$2" ] ||
+            ends "$1: a derivation that does not fit is refused" 71 tazpod unlock --create --passphrase-file /run/passphrase
         ends "$1: a derivation that fits" 0 tazpod unlock --create --kdf-memory 16M --passphrase-file /run/passphrase
         echo first >/run/tazpod/secrets/first
 POD
@@ -40,13 +45,13 @@ POD
     ends "$kind: docker stop" 0 docker stop -t 130 "$kind"
     is "$kind: process 1 ended with 0" 'false 0' "$(exit_status "$kind")"
 
-    pod "$kind-roomy" "$kind" --tmpfs "/run/tazpod:size=160m,mode=0700,uid=1000,gid=1000" -v /test/stream:/run/stream:ro >/dev/null
+    head -c "$size" stream >written
+    pod "$kind-roomy" "$kind" --tmpfs "/run/tazpod:size=160m,mode=0700,uid=1000,gid=1000" -v /test/written:/run/written:ro >/dev/null
     inside "$kind-roomy" "$kind" "$size" <<'POD'
         ends "$1: a pod without a limit opens it" 0 tazpod unlock --passphrase-file /run/passphrase
         is "$1: the first file is back" first "$(cat /run/tazpod/secrets/first)"
         is "$1: the big one has the size it had" "$2" "$(stat -c %s /run/tazpod/secrets/big)"
-        holds "$1: and is what was written" \
-            sh -c 'head -c "$1" /run/stream | cmp -s - /run/tazpod/secrets/big' sh "$2"
+        holds "$1: and is what was written" cmp -s /run/written /run/tazpod/secrets/big
         is "$1: nothing else is there" 2 "$(ls /run/tazpod/secrets | wc -l)"
 POD
     docker kill "$kind-roomy" >/dev/null

@@ -3,6 +3,6 @@
 # nothing but `own` can open a vault.
 . ./own.sh
 
-plan 20
+plan 24
 make_image
-first_light own --security-opt apparmor=unconfined
+first_light own unconfined --security-opt apparmor=unconfined

@@ -22,12 +22,12 @@ show_logs() {
 }
 trap show_logs EXIT
 
-# /srv/pod has all but the programs. docker import keeps the file capabilities that an archive
-# carries; which ones process 1 has, a story says in file_capabilities.
+# /srv/pod has all but the programs. The file capabilities are those of the project's image, and
+# docker import keeps what an archive carries of them.
 make_image() {
     install -m 0711 tazpod-init /srv/pod/sbin/tazpod-init
     install -m 0711 tazpod /srv/pod/usr/local/bin/tazpod
-    [ -z "${file_capabilities:-}" ] || setcap "$file_capabilities" /srv/pod/sbin/tazpod-init
+    setcap cap_sys_admin,cap_sys_chroot=p /srv/pod/sbin/tazpod-init
     tar -C /srv/pod --xattrs --xattrs-include='security.*' -c . |
         docker import --change 'USER 1000' --change 'WORKDIR /workspace' \
             --change 'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/home/tazpod' \
