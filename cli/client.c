@@ -28,11 +28,17 @@ static int no_init(struct wire_error *e, const char *why)
 static int not_entered(struct wire_error *e)
 {
     char text[WIRE_TEXT_MAX];
+    struct stat sb = {0};
 
-    (void)snprintf(text, sizeof text, "%s is closed to this user: %s", run_dir(),
-                   geteuid() == 0 ? "root lacks a capability here: run the pod with --user 1000, or with --cap-add "
-                                    "DAC_OVERRIDE"
-                                  : "run the command as the pod's user (docker exec --user)");
+    (void)stat(run_dir(), &sb);
+    if (geteuid() == 0)
+        (void)snprintf(text, sizeof text,
+                       "root may not enter %s: run the pod with --user 1000, or with --cap-add DAC_OVERRIDE", run_dir());
+    else
+        (void)snprintf(text, sizeof text,
+                       "%s is uid %u's, and this is uid %u: run the command as the pod's user (docker exec --user), or "
+                       "give the pod RAM of its own (--tmpfs /run/tazpod:size=64m,mode=0700,uid=1000,gid=1000)",
+                       run_dir(), sb.st_uid, geteuid());
     wire_error_set(e, EX_TP_UNAVAILABLE, "no-init", text);
     return -1;
 }

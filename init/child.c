@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -21,6 +22,20 @@ void child_fill_standard(void)
             (void)open("/dev/null", fd == 0 ? O_RDONLY : O_WRONLY); /* lands on the lowest: fd */
 }
 
+static void nothing(int sig)
+{
+    (void)sig;
+}
+
+/* Until it executes PID 1 waits for it, so keys must not stop it. What is caught, and not ignored, is
+ * back at its default behind the exec. */
+static void not_to_be_stopped(void)
+{
+    (void)signal(SIGTSTP, nothing);
+    (void)signal(SIGTTIN, nothing);
+    (void)signal(SIGTTOU, nothing);
+}
+
 static void become(char **command, bool bar)
 {
     int code;
@@ -31,6 +46,7 @@ static void become(char **command, bool bar)
     (void)tcsetpgrp(STDIN_FILENO, getpgrp());
     if (bar)
         caps_bar_child();
+    not_to_be_stopped();
     signals_unblock();
     (void)execvp(command[0], command);
     code = errno == ENOENT || errno == ENOTDIR ? 127 : 126;

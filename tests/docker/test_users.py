@@ -266,15 +266,16 @@ def test_a_program_that_unshared_its_mounts_before_the_lock_finds_nothing_after_
 
     apart = pod.terminal(*unshare, "sh", options=("-it", "--user", user, "-e", "PS1=$ "))
     apart.take_prompt()
-    apart.command(f"cd {SECRETS}")
-    assert apart.command("cat kubeconfig") == KUBECONFIG
+    # Root's processes can't be looked at, so this one may stand inside; one of the owner's would be waited for.
+    apart.command(f"cd {SECRETS}" if who == "root" else "cd /")
+    assert apart.command(f"cat {SECRETS}/kubeconfig") == KUBECONFIG
     pod.tazpod("lock").ok()
     assert pod.sh(f"test -e {SECRETS}").code == 1
-    # Where it stands is a mount that no unmount of ours reaches: still there, and empty.
-    assert apart.command("stat -f -c %T .") == "tmpfs"
-    assert apart.command("ls -A . | wc -l") == "0"
-    assert apart.command(f"find {SECRETS} 2>/dev/null | wc -l") == "0"
+    if who == "root":
+        # Where it stands is a mount that no unmount of ours reaches: still there, and empty.
+        assert apart.command("stat -f -c %T .") == "tmpfs"
+        assert apart.command("ls -A . | wc -l") == "0"
+    assert apart.command(f"find {SECRETS} -mindepth 1 2>/dev/null | wc -l") == "0"
     pod.unlock().ok()
     assert pod.read(f"{SECRETS}/kubeconfig").decode() == KUBECONFIG
-    seen = apart.command(f"ls -A . | wc -l; find {SECRETS} -type f 2>/dev/null | wc -l")
-    assert seen == "0\n0", "nor does it get to see the next unlock"
+    assert apart.command(f"find {SECRETS} -type f 2>/dev/null | wc -l") == "0", "nor does it see the next unlock"
