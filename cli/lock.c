@@ -1,10 +1,27 @@
+#include <fcntl.h>
 #include <inttypes.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "client.h"
 #include "command.h"
 #include "save.h"
+
+/* Whoever asks must not be in his own way, wherever he stands and whatever he was given. Standard error
+ * stays: who has that in the vault would lose what it says. */
+static void let_go(void)
+{
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+    (void)!chdir("/");
+    if (null >= 0) {
+        (void)dup2(null, STDIN_FILENO);
+        (void)dup2(null, STDOUT_FILENO);
+    }
+    (void)syscall(SYS_close_range, STDERR_FILENO + 1, ~0u, 0); /* before Linux 5.9 they stay */
+    (void)prctl(PR_SET_DUMPABLE, 1, 0, 0, 0); /* there is no secret here, and it is looked at like all others */
+}
 
 int cli_lock(int argc, char **argv)
 {
@@ -14,8 +31,7 @@ int cli_lock(int argc, char **argv)
 
     if (rc != EX_TP_OK)
         return rc;
-    (void)!chdir("/"); /* whoever asks from inside the vault must not be in its way */
-    (void)prctl(PR_SET_DUMPABLE, 1, 0, 0, 0); /* there is no secret here, and it is looked at like all others */
+    let_go();
     client_request(REQ_LOCK, f.force ? REQUEST_FORCE : 0, &r);
     if (r.error.word[0])
         return say_error(r.status.state == VAULT_LOCKED      ? "empty the RAM"

@@ -401,7 +401,7 @@ static void perform(struct pod *p, uint32_t act, struct asker *a)
 
         if (locked) /* its save answers for later ones too: nobody could write any more */
             p->running_save = UINT32_MAX;
-        else if (!p->last.word[0])
+        else if (!p->last.word[0] || (p->sup.phase != PHASE_RUN && strcmp(p->last.word, "held") == 0))
             wire_error_set(&p->last, EX_TP_UNAVAILABLE, "stopping", "the pod is stopping");
         answer_waiting(p, 1u << REQ_LOCK | (locked ? 1u << REQ_SAVE : 0), &p->last,
                        p->workers.facts.flags | (p->workers.holding.unseen ? STATUS_UNSEEN : 0));

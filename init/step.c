@@ -96,6 +96,7 @@ static uint32_t start_lock(struct supervisor *s)
     s->lock_after = true;
     s->held = false;
     s->forced = 0;
+    s->some_untold = false;
     s->hold_end_ms = INT64_MAX;
     return ACT_HIDE | look(s);
 }
@@ -144,7 +145,13 @@ static uint32_t on_looked(struct supervisor *s, uint32_t holders, int64_t now_ms
     if (now_ms < s->hold_end_ms)
         return 0;
     s->hold_end_ms = now_ms + s->lock_wait_ms;
-    return s->forced++ == 0 ? ACT_TERM_HOLDERS : ACT_KILL_HOLDERS;
+    if (s->forced == 0 || s->some_untold) { /* nobody is killed who was not told */
+        s->forced = 1;
+        s->some_untold = holders > WIRE_HOLDERS_MAX;
+        return ACT_TERM_HOLDERS;
+    }
+    s->forced = 2;
+    return ACT_KILL_HOLDERS;
 }
 
 /* A vault that is open gives the stop a total; so does a pod without a main command, which nobody

@@ -44,6 +44,7 @@ struct supervisor {
     bool held;         /* somebody does: the running save is not the lock's last */
     bool force;        /* the lock may end them */
     int forced;        /* 1: TERM was sent to them, 2: KILL */
+    bool some_untold;  /* not to all: there were more than a look can name */
     int64_t lock_wait_ms;  /* how long they are waited for; set by the caller at start */
     int64_t hold_end_ms;   /* until then; INT64_MAX: nobody was found yet */
     int64_t look_at_ms;    /* waiting: the next look */

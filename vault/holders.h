@@ -1,8 +1,9 @@
 /* holders - who has something open in a tree.
  *
  * Looks through /proc for processes whose directory, root, program, open file, mapped file or bound
- * Unix socket lies in the tree. Sees what this process may see: those of its own uid, without more
- * capabilities than its own. No allocation. Any process. */
+ * Unix socket lies in the tree. Sees what this process may see: those that have all
+ * its ids and no capability it has not; of a process with very many threads the first 64. Not for PID 1:
+ * allocates a little. */
 #ifndef VAULT_HOLDERS_H
 #define VAULT_HOLDERS_H
 
@@ -20,7 +21,8 @@ struct holders {
 };
 
 /* tree: descriptor of its top. whole: all of its file system is the tree. Two processes are left out:
- * this one and `spared`. 0, or -1 with *e if /proc can't be read. */
+ * this one and `spared`. Without a /proc nobody can be looked at, and unseen is 1. 0, or -1 with *e if /proc
+ * can't be read. */
 int holders_find(int tree, int whole, pid_t spared, struct holders *h, struct err *e);
 
 #endif

@@ -1,4 +1,6 @@
-/* unit-options - argv and environment of tazpod-init. */
+/* unit-options - argv and environment of tazpod-init, and the names of signals. */
+#include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -7,8 +9,15 @@
 
 enum { WORDS = 12 };
 
-static const char *const VARIABLES[] = {"TAZPOD_VAULT", "TAZPOD_RUN_DIR",      "TAZPOD_PROGRAM",
-                                        "TAZPOD_OWNER", "TAZPOD_STOP_TIMEOUT", "TAZPOD_WORKER_TIMEOUT"};
+static const char *const VARIABLES[] = {
+    "TAZPOD_VAULT",        "TAZPOD_RUN_DIR",        "TAZPOD_BACKEND",   "TAZPOD_REQUIRE_NOSWAP", "TAZPOD_RAM_SIZE",
+    "TAZPOD_LOG_FORMAT",   "TAZPOD_PROGRAM",        "TAZPOD_OWNER",     "TAZPOD_STOP_TIMEOUT",   "TAZPOD_WORKER_TIMEOUT",
+    "TAZPOD_LOCK_WAIT",    "TAZPOD_REWRITE",        "TAZPOD_REMAP_EXIT", "TAZPOD_GROUP",         "TAZPOD_WARN",
+    "TAZPOD_SUBREAPER",    "TAZPOD_PARENT_DEATH",   "TAZPOD_VERBOSE",
+};
+
+/* tini's: not set and empty are two things there. */
+static const char *const TINIS[] = {"TINI_KILL_PROCESS_GROUP", "TINI_VERBOSITY", "TINI_SUBREAPER"};
 
 static struct options o;
 static const char *bad;
@@ -41,7 +50,28 @@ static int clean_environment(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof VARIABLES / sizeof *VARIABLES; i++)
         unsetenv(VARIABLES[i]);
+    for (size_t i = 0; i < sizeof TINIS / sizeof *TINIS; i++)
+        unsetenv(TINIS[i]);
     return 0;
+}
+
+static unsigned remapped(void)
+{
+    unsigned n = 0;
+
+    for (int status = 0; status <= 255; status++)
+        n += options_remapped(&o, status);
+    return n;
+}
+
+/* How many signals the main command gets as something else. */
+static unsigned rewritten(void)
+{
+    unsigned n = 0;
+
+    for (int sig = 1; sig <= SIGNAL_MAX; sig++)
+        n += options_rewritten(&o, sig) != sig;
+    return n;
 }
 
 static void without_words_all_is_as_documented(void **state)
@@ -58,7 +88,13 @@ static void without_words_all_is_as_documented(void **state)
     assert_int_equal(o.backend, BACKEND_AUTO);
     assert_false(o.backend_named || o.require_noswap || o.log_json || o.log_json_named);
     assert_int_equal(o.ram_size, 0);
-    assert_false(o.help || o.version);
+    assert_int_equal(o.lock_wait_ms, 0);
+    assert_false(o.help || o.version || o.license);
+    assert_false(o.group || o.warn);
+    assert_int_equal(o.verbose, 0);
+    assert_int_equal(o.parent_death, 0);
+    assert_int_equal(rewritten(), 0);
+    assert_int_equal(remapped(), 0);
     assert_null(o.command[0]);
 }
 
@@ -165,6 +201,9 @@ static void times_are_seconds_or_milliseconds_from_100ms_to_an_hour(void **state
         rc = parse("--worker-timeout", TIMES[i].text, NULL);
         if (rc != (TIMES[i].ms < 0 ? -1 : 0) || (rc == 0 && o.worker_timeout_ms != TIMES[i].ms))
             fail_msg("%s: %d, %lld ms", TIMES[i].text, rc, (long long)o.worker_timeout_ms);
+        rc = parse("--lock-wait", TIMES[i].text, NULL);
+        if (rc != (TIMES[i].ms < 0 ? -1 : 0) || (rc == 0 && o.lock_wait_ms != TIMES[i].ms))
+            fail_msg("%s: %d, %lld ms", TIMES[i].text, rc, (long long)o.lock_wait_ms);
     }
 }
 
@@ -216,6 +255,14 @@ static void every_option_is_a_variable_too(void **state)
     setenv("TAZPOD_OWNER", "5", 1);
     setenv("TAZPOD_STOP_TIMEOUT", "4s", 1);
     setenv("TAZPOD_WORKER_TIMEOUT", "3", 1);
+    setenv("TAZPOD_LOCK_WAIT", "700ms", 1);
+    setenv("TAZPOD_REWRITE", "TERM:USR1,HUP:0", 1);
+    setenv("TAZPOD_REMAP_EXIT", "143,1", 1);
+    setenv("TAZPOD_GROUP", "yes", 1);
+    setenv("TAZPOD_WARN", "yes", 1);
+    setenv("TAZPOD_SUBREAPER", "yes", 1);
+    setenv("TAZPOD_PARENT_DEATH", "SIGKILL", 1);
+    setenv("TAZPOD_VERBOSE", "2", 1);
     assert_int_equal(parse("cmd", NULL), 0);
     assert_string_equal(o.vault, "/v");
     assert_string_equal(o.run_dir, "/r");
@@ -224,14 +271,35 @@ static void every_option_is_a_variable_too(void **state)
     assert_true(o.owner == 5);
     assert_int_equal(o.stop_timeout_ms, 4000);
     assert_int_equal(o.worker_timeout_ms, 3000);
+    assert_int_equal(o.lock_wait_ms, 700);
+    assert_int_equal(options_rewritten(&o, SIGTERM), SIGUSR1);
+    assert_int_equal(options_rewritten(&o, SIGHUP), 0);
+    assert_int_equal(rewritten(), 2);
+    assert_true(options_remapped(&o, 143) && options_remapped(&o, 1));
+    assert_int_equal(remapped(), 2);
+    assert_true(o.group && o.warn);
+    assert_int_equal(o.parent_death, SIGKILL);
+    assert_int_equal(o.verbose, 2);
 }
 
 static void an_option_counts_more_than_its_variable(void **state)
 {
     (void)state;
     setenv("TAZPOD_VAULT", "/v", 1);
-    assert_int_equal(parse("--vault", "none", NULL), 0);
+    setenv("TAZPOD_REWRITE", "TERM:USR1", 1);
+    setenv("TAZPOD_GROUP", "yes", 1);
+    setenv("TAZPOD_WARN", "yes", 1);
+    setenv("TAZPOD_PARENT_DEATH", "HUP", 1);
+    setenv("TAZPOD_VERBOSE", "2", 1);
+    setenv("TAZPOD_LOCK_WAIT", "2s", 1);
+    assert_int_equal(parse("--vault", "none", "--rewrite", "TERM:INT", "--group=no", "--warn=no", "--parent-death",
+                           "TERM", "--verbose=1", "--lock-wait=3", NULL), 0);
     assert_string_equal(o.vault, "none");
+    assert_int_equal(options_rewritten(&o, SIGTERM), SIGINT);
+    assert_false(o.group || o.warn);
+    assert_int_equal(o.parent_death, SIGTERM);
+    assert_int_equal(o.verbose, 1);
+    assert_int_equal(o.lock_wait_ms, 3000);
 }
 
 static void an_empty_variable_is_none(void **state)
@@ -247,6 +315,326 @@ static void a_variable_that_is_not_understood_is_named(void **state)
     (void)state;
     setenv("TAZPOD_OWNER", "0", 1);
     refused("TAZPOD_OWNER", parse("cmd", NULL));
+}
+
+static void each_variable_that_is_not_understood_is_named(void **state)
+{
+    static const char *const WRONG[][2] = {
+        {"TAZPOD_LOCK_WAIT", "99ms"},   {"TAZPOD_REWRITE", "TERM"},     {"TAZPOD_REMAP_EXIT", "256"},
+        {"TAZPOD_GROUP", "1"},          {"TAZPOD_WARN", "true"},        {"TAZPOD_SUBREAPER", "maybe"},
+        {"TAZPOD_PARENT_DEATH", "SIG"}, {"TAZPOD_VERBOSE", "10"},
+    };
+
+    for (size_t i = 0; i < sizeof WRONG / sizeof *WRONG; i++) {
+        (void)clean_environment(state);
+        setenv(WRONG[i][0], WRONG[i][1], 1);
+        refused(WRONG[i][0], parse("cmd", NULL));
+    }
+}
+
+/* --- signals --- */
+
+static void every_signal_has_its_names_and_its_number(void **state)
+{
+    static const struct {
+        const char *name;
+        int number;
+    } NAMED[] = {
+        {"HUP", SIGHUP},       {"INT", SIGINT},     {"QUIT", SIGQUIT},     {"ILL", SIGILL},   {"TRAP", SIGTRAP},
+        {"ABRT", SIGABRT},     {"BUS", SIGBUS},     {"FPE", SIGFPE},       {"KILL", SIGKILL}, {"USR1", SIGUSR1},
+        {"SEGV", SIGSEGV},     {"USR2", SIGUSR2},   {"PIPE", SIGPIPE},     {"ALRM", SIGALRM}, {"TERM", SIGTERM},
+        {"STKFLT", SIGSTKFLT}, {"CHLD", SIGCHLD},   {"CONT", SIGCONT},     {"STOP", SIGSTOP}, {"TSTP", SIGTSTP},
+        {"TTIN", SIGTTIN},     {"TTOU", SIGTTOU},   {"URG", SIGURG},       {"XCPU", SIGXCPU}, {"XFSZ", SIGXFSZ},
+        {"VTALRM", SIGVTALRM}, {"PROF", SIGPROF},   {"WINCH", SIGWINCH},   {"IO", SIGIO},     {"PWR", SIGPWR},
+        {"SYS", SIGSYS},
+    };
+    char text[24];
+
+    (void)state;
+    assert_int_equal(sizeof NAMED / sizeof *NAMED, 31); /* all that are no real-time ones */
+    for (size_t i = 0; i < sizeof NAMED / sizeof *NAMED; i++) {
+        assert_int_equal(signals_number(NAMED[i].name), NAMED[i].number);
+        (void)snprintf(text, sizeof text, "SIG%s", NAMED[i].name);
+        assert_int_equal(signals_number(text), NAMED[i].number);
+    }
+    for (int n = 1; n <= SIGNAL_MAX; n++) {
+        (void)snprintf(text, sizeof text, "%d", n);
+        assert_int_equal(signals_number(text), n);
+    }
+}
+
+/* The kernel's count, whatever the C library's SIGRTMIN: an engine's RTMIN+3 is 37. */
+static void real_time_signals_count_from_34_up_and_from_64_down(void **state)
+{
+    char text[24];
+
+    (void)state;
+    assert_int_equal(signals_number("RTMIN"), 34);
+    assert_int_equal(signals_number("SIGRTMAX"), 64);
+    assert_int_equal(signals_number("SIGRTMIN+3"), SIGNAL_ENGINE_STOP);
+    for (int n = 0; n <= 30; n++) {
+        (void)snprintf(text, sizeof text, "RTMIN+%d", n);
+        assert_int_equal(signals_number(text), 34 + n);
+        (void)snprintf(text, sizeof text, "SIGRTMAX-%d", n);
+        assert_int_equal(signals_number(text), 64 - n);
+    }
+}
+
+static void what_is_no_signal_is_minus_one(void **state)
+{
+    static const char *const WRONG[] = {
+        "",         "SIG",      "SIGSIGTERM", "term",      "sigterm",  "Term",     "TERM ",     " TERM",    "TERMX",
+        "TER",      "0",        "00",         "65",        "-1",       "+1",       "1 ",        "0x1",      "1x",
+        "15.0",     "4294967297", "18446744073709551617",  "RTMIN+31", "RTMAX-31", "RTMIN-1",   "RTMAX+1",  "RTMIN+",
+        "RTMIN+-1", "RTMIN+ 1", "RTMIN+1x",   "RTMIN3",    "RTMI",     "RT",       "RTMIN+99999999999999999999",
+        "CLDX",     "EXIT",     "DEBUG",      "SIGRTMINX",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof WRONG / sizeof *WRONG; i++)
+        if (signals_number(WRONG[i]) != -1)
+            fail_msg("\"%s\" is signal %d", WRONG[i], signals_number(WRONG[i]));
+}
+
+/* --- the rewrite table --- */
+
+static void a_table_names_any_signal_in_any_way(void **state)
+{
+    (void)state;
+    assert_int_equal(parse("--rewrite", "TERM:SIGQUIT,1:10,SIGRTMIN+3:RTMAX-1,SIGVTALRM:SIGSTKFLT,64:0", NULL), 0);
+    assert_int_equal(options_rewritten(&o, SIGTERM), SIGQUIT);
+    assert_int_equal(options_rewritten(&o, SIGHUP), SIGUSR1);
+    assert_int_equal(options_rewritten(&o, 37), 63);
+    assert_int_equal(options_rewritten(&o, SIGVTALRM), SIGSTKFLT);
+    assert_int_equal(options_rewritten(&o, 64), 0);
+    assert_int_equal(rewritten(), 5);
+}
+
+static void each_signal_becomes_each_other(void **state)
+{
+    char text[24];
+
+    (void)state;
+    for (int from = 1; from <= SIGNAL_MAX; from++)
+        for (int to = 0; to <= SIGNAL_MAX; to++) {
+            (void)snprintf(text, sizeof text, "%d:%d", from, to);
+            assert_int_equal(parse("--rewrite", text, NULL), 0);
+            assert_int_equal(options_rewritten(&o, from), to);
+            assert_int_equal(rewritten(), from != to);
+        }
+}
+
+static void of_two_for_one_signal_the_last_counts_and_all_others_hold(void **state)
+{
+    (void)state;
+    assert_int_equal(parse("--rewrite=TERM:INT,TERM:HUP", "--rewrite=INT:0", "--rewrite=USR1:0,USR1:USR1", NULL), 0);
+    assert_int_equal(options_rewritten(&o, SIGTERM), SIGHUP);
+    assert_int_equal(options_rewritten(&o, SIGINT), 0);
+    assert_int_equal(options_rewritten(&o, SIGUSR1), SIGUSR1);
+    assert_int_equal(rewritten(), 2);
+}
+
+static void what_is_no_table_is_refused(void **state)
+{
+    static const char *const WRONG[] = {
+        "TERM",      "TERM:",         ":TERM",      ":",          ",",           "TERM:INT,", ",TERM:INT",
+        "TERM:INT,,HUP:INT",          "0:TERM",     "65:1",       "1:65",        "TERM:00",   "TERM:-1",
+        "TERM:INT:HUP",  "TERM=INT",  "TERM:INT HUP:INT",         "TERM : INT",  "TERM,INT",  "TERM,HUP:INT",
+        "SIGRTMIN+000003:1",          "1:SIGRTMIN+000003",        "TERM:INT;HUP:INT",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof WRONG / sizeof *WRONG; i++) {
+        if (parse("--rewrite", WRONG[i], "cmd", NULL) != -1)
+            fail_msg("\"%s\" was taken", WRONG[i]);
+        assert_string_equal(bad, "--rewrite");
+    }
+}
+
+/* --- exit statuses --- */
+
+static void each_status_can_become_0_and_no_other_does(void **state)
+{
+    char text[8];
+
+    (void)state;
+    for (int n = 0; n <= 255; n++) {
+        (void)snprintf(text, sizeof text, "%d", n);
+        assert_int_equal(parse("-e", text, NULL), 0);
+        assert_true(options_remapped(&o, n));
+        assert_int_equal(remapped(), 1);
+    }
+    assert_false(options_remapped(&o, -1));
+    assert_false(options_remapped(&o, 256));
+}
+
+static void statuses_add_up(void **state)
+{
+    (void)state;
+    assert_int_equal(parse("--remap-exit", "0,7,8", "-e", "255", "-e143", "--remap-exit=7", NULL), 0);
+    assert_true(options_remapped(&o, 0) && options_remapped(&o, 7) && options_remapped(&o, 8));
+    assert_true(options_remapped(&o, 143) && options_remapped(&o, 255));
+    assert_int_equal(remapped(), 5);
+}
+
+static void what_is_no_status_is_refused(void **state)
+{
+    static const char *const WRONG[] = {"",    "256", "-1",  "+1",  "1,", ",1",   "1,,2", "1 2", "1;2", " 1",
+                                        "1 ", "0x1", "1-3", "TERM", "=1", "99999999999999999999", "1,256"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof WRONG / sizeof *WRONG; i++) {
+        if (parse("--remap-exit", WRONG[i], "cmd", NULL) != -1 || parse("-e", WRONG[i], "cmd", NULL) != -1)
+            fail_msg("\"%s\" was taken", WRONG[i]);
+        assert_string_equal(bad, "-e");
+    }
+    refused("-e", parse("-e", NULL));
+    refused("-e1x", parse("-e1x", "cmd", NULL));
+}
+
+/* --- tini's letters --- */
+
+static void each_letter_is_its_long_option(void **state)
+{
+    (void)state;
+    assert_int_equal(parse("-g", NULL), 0);
+    assert_true(o.group && !o.warn);
+    assert_int_equal(parse("-w", NULL), 0);
+    assert_true(o.warn && !o.group);
+    assert_int_equal(parse("-s", NULL), 0);
+    assert_false(o.group || o.warn || o.verbose || o.license || o.help);
+    assert_int_equal(parse("-v", "-v", NULL), 0);
+    assert_int_equal(o.verbose, 2);
+    assert_int_equal(parse("-p", "SIGHUP", "cmd", NULL), 0);
+    assert_int_equal(o.parent_death, SIGHUP);
+    assert_string_equal(o.command[0], "cmd");
+    assert_int_equal(parse("-l", NULL), 0);
+    assert_true(o.license && !o.help && !o.version);
+}
+
+static void letters_stand_together_and_a_value_follows_the_last(void **state)
+{
+    (void)state;
+    assert_int_equal(parse("-gvv", "cmd", NULL), 0);
+    assert_true(o.group);
+    assert_int_equal(o.verbose, 2);
+    assert_string_equal(o.command[0], "cmd");
+    assert_int_equal(parse("-swgve143", "cmd", NULL), 0);
+    assert_true(o.group && o.warn && options_remapped(&o, 143));
+    assert_int_equal(o.verbose, 1);
+    assert_string_equal(o.command[0], "cmd");
+    assert_int_equal(parse("-gpSIGTERM", "-ve", "5", "--", "-g", NULL), 0);
+    assert_int_equal(o.parent_death, SIGTERM);
+    assert_true(o.group && options_remapped(&o, 5));
+    assert_string_equal(o.command[0], "-g");
+}
+
+static void letters_and_words_mix_up_to_the_command(void **state)
+{
+    (void)state;
+    assert_int_equal(parse("-g", "--vault", "none", "-v", "cmd", "-w", NULL), 0);
+    assert_true(o.group && !o.warn);
+    assert_int_equal(o.verbose, 1);
+    assert_string_equal(o.vault, "none");
+    assert_string_equal(o.command[0], "cmd");
+    assert_string_equal(o.command[1], "-w");
+}
+
+static void a_letter_that_is_none_is_refused_with_its_word(void **state)
+{
+    (void)state;
+    refused("-gx", parse("-gx", "cmd", NULL));
+    refused("-G", parse("-G", "cmd", NULL));
+    refused("-v2", parse("-v2", "cmd", NULL));
+    refused("-g=yes", parse("-g=yes", "cmd", NULL));
+    refused("-p", parse("-p", NULL));
+    refused("-gp", parse("-gp", "NOSIGNAL", NULL));
+    refused("-p0", parse("-p0", "cmd", NULL));
+    refused("-e256", parse("-e256", "cmd", NULL));
+}
+
+static void long_options_take_yes_and_no_and_nothing_else(void **state)
+{
+    static const char *const NAMES[] = {"--group", "--warn", "--subreaper"};
+    static const char *const WRONG[] = {"", "y", "YES", "Yes", "true", "1", "on", "yes ", "nope"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof NAMES / sizeof *NAMES; i++) {
+        assert_int_equal(parse(NAMES[i], "yes", NULL), 0);
+        assert_int_equal(o.group, i == 0);
+        assert_int_equal(o.warn, i == 1);
+        assert_int_equal(parse(NAMES[i], "no", NULL), 0);
+        assert_false(o.group || o.warn);
+        for (size_t k = 0; k < sizeof WRONG / sizeof *WRONG; k++)
+            refused(NAMES[i], parse(NAMES[i], WRONG[k], NULL));
+        refused(NAMES[i], parse(NAMES[i], NULL));
+    }
+}
+
+static void how_much_is_logged_is_one_digit(void **state)
+{
+    static const char *const WRONG[] = {"", "10", "-1", "a", "2x", " 1", "1 "};
+
+    (void)state;
+    for (int n = 0; n <= 9; n++) {
+        char text[] = {(char)('0' + n), '\0'};
+
+        assert_int_equal(parse("--verbose", text, NULL), 0);
+        assert_int_equal(o.verbose, n);
+    }
+    for (size_t i = 0; i < sizeof WRONG / sizeof *WRONG; i++)
+        refused("--verbose", parse("--verbose", WRONG[i], NULL));
+}
+
+static void a_parents_death_has_a_signal(void **state)
+{
+    (void)state;
+    assert_int_equal(parse("--parent-death=RTMIN+3", NULL), 0);
+    assert_int_equal(o.parent_death, 37);
+    assert_int_equal(parse("--parent-death", "9", NULL), 0);
+    assert_int_equal(o.parent_death, SIGKILL);
+    refused("--parent-death", parse("--parent-death", "0", NULL));
+    refused("--parent-death", parse("--parent-death", "65", NULL));
+    refused("--parent-death=", parse("--parent-death=", NULL));
+}
+
+/* --- tini's variables --- */
+
+static void tinis_variables_mean_what_they_mean_there(void **state)
+{
+    static const struct {
+        const char *text;
+        int verbose;
+    } LEVELS[] = {{"0", 0}, {"1", 0}, {"2", 1}, {"3", 2}, {"4", 3}, {"", 0}, {"many", 0}};
+
+    (void)state;
+    setenv("TINI_KILL_PROCESS_GROUP", "", 1); /* set at all */
+    assert_int_equal(parse("cmd", NULL), 0);
+    assert_true(o.group);
+    setenv("TINI_KILL_PROCESS_GROUP", "0", 1);
+    assert_int_equal(parse("cmd", NULL), 0);
+    assert_true(o.group);
+    unsetenv("TINI_KILL_PROCESS_GROUP");
+    setenv("TINI_SUBREAPER", "1", 1);
+    assert_int_equal(parse("cmd", NULL), 0);
+    assert_false(o.group);
+    for (size_t i = 0; i < sizeof LEVELS / sizeof *LEVELS; i++) {
+        setenv("TINI_VERBOSITY", LEVELS[i].text, 1);
+        assert_int_equal(parse("cmd", NULL), 0);
+        assert_int_equal(o.verbose, LEVELS[i].verbose);
+    }
+}
+
+static void our_own_variables_count_more_than_tinis(void **state)
+{
+    (void)state;
+    setenv("TINI_KILL_PROCESS_GROUP", "1", 1);
+    setenv("TINI_VERBOSITY", "3", 1);
+    setenv("TAZPOD_GROUP", "no", 1);
+    setenv("TAZPOD_VERBOSE", "1", 1);
+    assert_int_equal(parse("cmd", NULL), 0);
+    assert_false(o.group);
+    assert_int_equal(o.verbose, 1);
 }
 
 int main(void)
@@ -267,6 +655,26 @@ int main(void)
         cmocka_unit_test_setup(an_option_counts_more_than_its_variable, clean_environment),
         cmocka_unit_test_setup(an_empty_variable_is_none, clean_environment),
         cmocka_unit_test_setup(a_variable_that_is_not_understood_is_named, clean_environment),
+        cmocka_unit_test_setup(each_variable_that_is_not_understood_is_named, clean_environment),
+        cmocka_unit_test_setup(every_signal_has_its_names_and_its_number, clean_environment),
+        cmocka_unit_test_setup(real_time_signals_count_from_34_up_and_from_64_down, clean_environment),
+        cmocka_unit_test_setup(what_is_no_signal_is_minus_one, clean_environment),
+        cmocka_unit_test_setup(a_table_names_any_signal_in_any_way, clean_environment),
+        cmocka_unit_test_setup(each_signal_becomes_each_other, clean_environment),
+        cmocka_unit_test_setup(of_two_for_one_signal_the_last_counts_and_all_others_hold, clean_environment),
+        cmocka_unit_test_setup(what_is_no_table_is_refused, clean_environment),
+        cmocka_unit_test_setup(each_status_can_become_0_and_no_other_does, clean_environment),
+        cmocka_unit_test_setup(statuses_add_up, clean_environment),
+        cmocka_unit_test_setup(what_is_no_status_is_refused, clean_environment),
+        cmocka_unit_test_setup(each_letter_is_its_long_option, clean_environment),
+        cmocka_unit_test_setup(letters_stand_together_and_a_value_follows_the_last, clean_environment),
+        cmocka_unit_test_setup(letters_and_words_mix_up_to_the_command, clean_environment),
+        cmocka_unit_test_setup(a_letter_that_is_none_is_refused_with_its_word, clean_environment),
+        cmocka_unit_test_setup(long_options_take_yes_and_no_and_nothing_else, clean_environment),
+        cmocka_unit_test_setup(how_much_is_logged_is_one_digit, clean_environment),
+        cmocka_unit_test_setup(a_parents_death_has_a_signal, clean_environment),
+        cmocka_unit_test_setup(tinis_variables_mean_what_they_mean_there, clean_environment),
+        cmocka_unit_test_setup(our_own_variables_count_more_than_tinis, clean_environment),
     };
 
     return cmocka_run_group_tests_name("options", tests, NULL, NULL);

@@ -404,7 +404,7 @@ static void visit(struct graph *g, const struct node *from, struct event ev, int
     if (to.s.look_at_ms < 0)
         to.s.look_at_ms = 0;
     if (!to.s.lock_after)
-        to.s.hold_end_ms = to.s.forced = 0;
+        to.s.hold_end_ms = to.s.forced = to.s.some_untold = 0;
     to.s.saves_started = 0;
     found(g, &to);
 }
@@ -997,6 +997,22 @@ static void a_lock_by_force_tells_them_then_kills_them_and_saves_last(void **sta
     (void)at(&s, 158, EVENT_TIMER);
     assert_int_equal(looked(&s, 159, 0), ACT_START_SAVE);
     assert_int_equal(done(&s, 160, 0), ACT_ANSWER_SAVE | ACT_FORGET_KEY | ACT_START_WIPE);
+}
+
+static void of_very_many_holders_none_is_killed_who_was_not_told(void **state)
+{
+    struct supervisor s = pod(VAULT_LOCKED, false);
+
+    (void)state;
+    unlock(&s);
+    (void)go(&s, 0, (struct event){.type = EVENT_LOCK, .force = true});
+    (void)looked(&s, 1, 300);
+    (void)done(&s, 5, 0);
+    assert_int_equal(looked(&s, 6, 300), ACT_TERM_HOLDERS);
+    (void)at(&s, 56, EVENT_TIMER);
+    assert_int_equal(looked(&s, 57, 44), ACT_TERM_HOLDERS);
+    (void)at(&s, 107, EVENT_TIMER);
+    assert_int_equal(looked(&s, 108, 2), ACT_KILL_HOLDERS);
 }
 
 static void a_lock_by_force_of_what_can_not_be_killed_is_refused(void **state)
@@ -1774,6 +1790,7 @@ int main(void)
         cmocka_unit_test(a_lock_waits_for_who_holds_the_vault_and_saves_after_them),
         cmocka_unit_test(a_lock_whose_holders_stay_is_refused_and_the_vault_is_open),
         cmocka_unit_test(a_lock_by_force_tells_them_then_kills_them_and_saves_last),
+        cmocka_unit_test(of_very_many_holders_none_is_killed_who_was_not_told),
         cmocka_unit_test(a_lock_by_force_of_what_can_not_be_killed_is_refused),
         cmocka_unit_test(TERM_while_a_lock_waits_is_a_stop_with_both_its_saves),
         cmocka_unit_test(a_last_save_that_fails_keeps_the_tree_and_ends_with_74),
