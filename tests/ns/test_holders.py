@@ -257,7 +257,8 @@ def test_a_lock_is_refused_while_somebody_holds(start, place, hold, how, kind):
     now = content(pod)
     holder.ends()
     pod.ok("lock")
-    assert place.left_in_ram() == []
+    # The kernel lets go of a socket's place some time after its process: then the empty mount is set aside.
+    assert set(place.left_in_ram()) <= ({".busy-0"} if kind == "socket" else set())
     pod.unlock()
     assert content(pod) == now
     pod.ok("lock")
@@ -585,7 +586,7 @@ def test_a_main_command_that_holds_and_is_ended_by_force_ends_the_pod_with_all_s
     lock = Asked(pod, "lock", "--force")
     assert pod.wait() == (5 if at_term == "speaks" else 128 + signal.SIGKILL)
     code, text = lock.ended()
-    assert code in (0, 69, 75), text
+    assert code in (0, 69, 75, -signal.SIGTERM), text  # a stop tells it as well
     os.close(reader)
     os.close(writer)
     assert place.left_in_ram() == [] and not place.temporaries()
