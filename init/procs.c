@@ -210,24 +210,28 @@ bool procs_signal_one(pid_t pid, int sig)
 struct broadcast {
     int sig;
     pid_t spared;
+    int seen;
 };
 
 static void signal_one(void *ctx, const char *name, const struct proc *p)
 {
-    const struct broadcast *b = ctx;
+    struct broadcast *b = ctx;
 
     (void)name;
+    b->seen++;
     if (p->pid != b->spared && p->pid > 1 && (getpid() == 1 || is_descendant(&family, p)))
         signal_exactly(p, b->sig);
 }
 
 void procs_signal_but(int sig, pid_t spared)
 {
-    struct broadcast b = {sig, spared};
+    struct broadcast b = {sig, spared, 0};
 
     if (getpid() != 1)
         (void)to_descendants(0); /* fills the table */
     for_each_process(signal_one, &b);
+    if (b.seen == 0) /* there is no /proc: better one too many than nobody */
+        procs_signal(sig);
 }
 
 int64_t procs_last_pid(void)

@@ -895,19 +895,3 @@ def test_a_lock_that_is_broken_off_by_a_stop_says_that(start, place, hold, how):
     pod.signal(signal.SIGTERM)
     code, text = lock.ended()
     assert code == 69 and "[stopping]" in text, (code, text)
-
-
-@pytest.mark.parametrize("options", [(), ("--rewrite", "TERM:USR1")], ids=["control", "rewritten"])
-def test_without_proc_all_others_get_term_too(start, place, options):
-    """kill(-1) needs no /proc; the walk that spares the main command does: nobody is told, all are killed."""
-    script = '/usr/bin/python3 -c "$1" "$2" daemon own; exec /usr/bin/python3 -c "$1" "$2" main -'
-    pod = start("sh", "-c", script, "sh", TELLER, str(place.secrets), place=place, uid=0,
-                options=("--stop-timeout", "3s", "--program", str(programs() / "tazpod"), *options),
-                before_exec=lambda: mount("tmpfs", "/proc", "tmpfs"))
-    pod.ready()
-    pod.ok("unlock", "--create", *CHEAP, passphrase=PASSPHRASE, inside=False)
-    pod.wait_out("daemon is there")
-    pod.wait_out("main is there")
-    pod.signal(signal.SIGTERM)
-    assert pod.wait() == 3
-    assert saved(start, place, uid=0) == {"main": "10" if options else "15", "daemon": "15"}

@@ -15,7 +15,8 @@ import subprocess
 
 import pytest
 
-from nsinit import DEADLINE_S, OWNER, arguments, children, is_alive, programs, status_field, until
+from nsinit import (CHEAP, DEADLINE_S, OWNER, PASSPHRASE, arguments, children, is_alive, mount, programs, status_field,
+                    until)
 from recorder import TAKEN
 
 PYTHON = "/usr/bin/python3"
@@ -698,3 +699,19 @@ def test_help_names_each_option_of_its_own(start):
                               timeout=DEADLINE_S).stdout
         for name in WRONG:
             assert f"--{name} " in text and "TAZPOD_" + name.upper().replace("-", "_") in text
+
+
+@pytest.mark.parametrize("options", [(), ("--rewrite", "TERM:USR1")], ids=["control", "rewritten"])
+def test_without_proc_all_others_get_term_too(start, place, options):
+    """kill(-1) needs no /proc; the walk that spares the main command does."""
+    script = '/usr/bin/python3 -c "$1" "$2" daemon own; exec /usr/bin/python3 -c "$1" "$2" main -'
+    pod = start("sh", "-c", script, "sh", TELLER, str(place.secrets), place=place, uid=0,
+                options=("--stop-timeout", "3s", "--program", str(programs() / "tazpod"), *options),
+                before_exec=lambda: mount("tmpfs", "/proc", "tmpfs"))
+    pod.ready()
+    pod.ok("unlock", "--create", *CHEAP, passphrase=PASSPHRASE, inside=False)
+    pod.wait_out("daemon is there")
+    pod.wait_out("main is there")
+    pod.signal(signal.SIGTERM)
+    assert pod.wait() == 3
+    assert saved(start, place, uid=0) == {"main": "10" if options else "15", "daemon": "15"}

@@ -455,7 +455,7 @@ static void what_is_no_table_is_refused(void **state)
 
 static void each_status_can_become_0_and_no_other_does(void **state)
 {
-    char text[8];
+    char text[12];
 
     (void)state;
     for (int n = 0; n <= 255; n++) {
