@@ -165,11 +165,11 @@ def test_beside_a_vault_that_is_not_open_a_main_command_has_all_the_time_it_want
 @pytest.fixture
 def large_place(make_place):
     """For what takes so long to save that it can be caught at it."""
-    return make_place(size="128m", work_size="128m")
+    return make_place(size="128m")
 
 
 def fill(place):
-    for number in range(8):
+    for number in range(16):
         place.write(f"big-{number}", os.urandom(3 << 20))
     return tree(place.secrets)
 
@@ -195,7 +195,7 @@ def test_a_second_term_in_the_first_save_leaves_out_the_wait_behind_it_and_not_t
 
 def test_more_terms_in_the_last_save_change_nothing(start, large_place):
     place = large_place
-    write = f"trap 'head -c 20000000 /dev/urandom > {place.secrets}/last; exit 3' TERM; echo armed; while :; do sleep 0.02; done"
+    write = f"trap 'head -c 40000000 /dev/urandom > {place.secrets}/last; exit 3' TERM; echo armed; while :; do sleep 0.02; done"
     pod = start("sh", "-c", write, place=place, options=LONG).ready().create()
     pod.wait_out("armed")
     pod.signal(signal.SIGTERM)
