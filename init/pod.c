@@ -319,9 +319,9 @@ static void tell_all(struct pod *p)
     int instead = options_rewritten(&p->options, SIGTERM);
 
     if (p->main_pid > 0 && instead != SIGTERM) {
-        procs_signal_but(SIGTERM, p->main_pid);
         if (instead)
             (void)kill(p->main_pid, instead);
+        procs_signal_but(SIGTERM, p->main_pid);
     } else {
         procs_signal(SIGTERM);
     }
