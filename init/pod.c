@@ -144,16 +144,58 @@ static void run_started(struct pod *p)
         pod_watch(p, p->workers.w[i].channel, SOURCE_WORKER, i);
 }
 
-static void start_failed(struct pod *p, const char *word, const char *text)
+/* The texts of these quote a name inside the vault, which is nothing for a log unless asked for. */
+static bool names_a_file(const char *word)
+{
+    return strcmp(word, "unreadable") == 0 || strcmp(word, "changing") == 0 || strcmp(word, "left-out") == 0 ||
+           strcmp(word, "bad-entry") == 0;
+}
+
+static void log_run(const struct pod *p, enum run_type run, bool ok)
+{
+    static const char *const WORDS[] = {"", "unlock", "create", "save", "config", "look"};
+    const struct facts *f = &p->workers.facts;
+    struct line l;
+
+    line_start(&l, ok ? WORDS[run] : "error");
+    if (!ok)
+        line_text(&l, "in", WORDS[run]);
+    if (!ok || p->last.word[0])
+        line_text(&l, "error", p->last.word);
+    if (ok) {
+        line_number(&l, "generation", (int64_t)f->generation);
+        line_number(&l, "files", (int64_t)f->files);
+        line_number(&l, "bytes", (int64_t)f->bytes);
+        if (run == RUN_SAVE && (f->flags & STATUS_UNCHANGED))
+            line_text(&l, "unchanged", "yes");
+        if (run != RUN_SAVE)
+            line_text(&l, "swap", f->swap == SWAP_SWAPPABLE ? "swappable" : "no");
+        if (run != RUN_SAVE && (f->warnings & WARN_RAM_EXCEEDS))
+            line_text(&l, "warning", "ram-exceeds-memory");
+        if (f->skipped)
+            line_number(&l, "skipped", f->skipped);
+        if (f->left_out)
+            line_number(&l, "left-out", f->left_out);
+    }
+    line_millis(&l, "ms", pod_now_us() - p->run_started_us);
+    if (!ok && (p->workers.config.log_names || !names_a_file(p->last.word)))
+        line_text(&l, "text", p->last.text);
+    line_end(&l);
+}
+
+static void start_failed(struct pod *p, enum run_type run, const char *word, const char *text)
 {
     wire_error_set(&p->last, word[0] == 'b' ? EX_TP_BUSY : EX_TP_IO, word, text);
+    p->run_started_us = pod_now_us();
+    log_run(p, run, false);
+    if (run == RUN_SAVE)
+        p->save_error = p->last;
     pod_event(p, &(struct event){.type = EVENT_JOB_FAILED});
 }
 
-static void fork_failed(struct pod *p)
+static void fork_failed(struct pod *p, enum run_type run)
 {
-    start_failed(p, "busy", errno == EAGAIN ? "no process could be started (pids limit): try again"
-                                            : "no process could be started: try again");
+    start_failed(p, run, "busy", errno == EAGAIN ? NO_PROCESS : "no process could be started: try again");
 }
 
 static void drop_pending(struct pod *p)
@@ -172,7 +214,7 @@ static void start_open(struct pod *p, struct asker *a)
     p->pending.passphrase = a->passphrase;
     a->passphrase = -1;
     if (workers_config(&p->workers, pod_now_ms()) < 0)
-        fork_failed(p);
+        fork_failed(p, RUN_CONFIG);
     else
         run_started(p);
 }
@@ -221,6 +263,7 @@ static void fit_size(struct pod *p)
 static void open_pending(struct pod *p)
 {
     const struct request *r = &p->pending.request;
+    enum run_type run = r->type == REQ_CREATE ? RUN_CREATE : RUN_UNLOCK;
     int rc, tree = -1, passphrase = p->pending.passphrase;
 
     take_config(p);
@@ -233,7 +276,7 @@ static void open_pending(struct pod *p)
     if (key_make(&p->key) < 0 || (tree = ram_stage(&p->ram)) < 0) {
         bool full = errno == ENOSPC || errno == ENOMEM;
 
-        start_failed(p, full ? "no-room" : "io",
+        start_failed(p, run, full ? "no-room" : "io",
                      full ? "the run directory is full"
                           : "the place for the vault can't be made in the run directory");
         return;
@@ -243,12 +286,12 @@ static void open_pending(struct pod *p)
                             (p->options.require_noswap || p->workers.config.ram_require_noswap
                                  ? JOB_REQUIRE_NOSWAP
                                  : 0);
-    rc = r->type == REQ_CREATE
+    rc = run == RUN_CREATE
              ? workers_create(&p->workers, tree, passphrase, r->kdf_ops, r->kdf_mem_kib, pod_now_ms())
              : workers_unlock(&p->workers, tree, passphrase, pod_now_ms());
     close(tree);
     if (rc < 0)
-        fork_failed(p);
+        fork_failed(p, run);
     else
         run_started(p);
 }
@@ -262,14 +305,14 @@ static void start_save(struct pod *p)
     if (tree < 0 || (p->sup.lock_after && !p->ram.hidden)) {
         if (tree >= 0)
             close(tree);
-        start_failed(p, "io", "the open vault has gone from its place in the run directory");
+        start_failed(p, RUN_SAVE, "io", "the open vault has gone from its place in the run directory");
         return;
     }
     p->workers.leave_out = p->sup.phase != PHASE_RUN;
     rc = workers_save(&p->workers, tree, p->sup.creating, pod_now_ms());
     close(tree);
     if (rc < 0)
-        fork_failed(p);
+        fork_failed(p, RUN_SAVE);
     else
         run_started(p);
 }
@@ -282,13 +325,13 @@ static void start_look(struct pod *p)
     if (tree < 0 || !p->ram.hidden) {
         if (tree >= 0)
             close(tree);
-        start_failed(p, "io", "the open vault has gone from its place in the run directory");
+        start_failed(p, RUN_LOOK, "io", "the open vault has gone from its place in the run directory");
         return;
     }
     rc = workers_look(&p->workers, tree, p->ram.own, pod_now_ms());
     close(tree);
     if (rc < 0)
-        fork_failed(p);
+        fork_failed(p, RUN_LOOK);
     else
         run_started(p);
 }
@@ -321,14 +364,27 @@ static void tell_all(struct pod *p)
     if (p->main_pid > 0 && instead != SIGTERM) {
         if (instead)
             (void)kill(p->main_pid, instead);
-        procs_signal_but(SIGTERM, p->main_pid);
+        if (!procs_signal_but(SIGTERM, p->main_pid, 0))
+            procs_signal(SIGTERM, p->main_pid); /* without /proc: better one too many than nobody */
     } else {
-        procs_signal(SIGTERM);
+        procs_signal(SIGTERM, p->main_pid);
     }
-    procs_signal(SIGCONT); /* who is stopped would never see it */
+    procs_signal(SIGCONT, p->main_pid); /* who is stopped would never see it */
     procs_hang_up();
     p->look_step_ms = LOOK_FIRST_MS;
     p->look_at_ms = pod_now_ms();
+}
+
+/* A first save goes on: it may have waited for nothing but their end. Without /proc its workers are hit
+ * too, once: it is tried again. */
+static void kill_all(struct pod *p)
+{
+    const struct workers *ws = &p->workers;
+
+    if (ws->n > 0 && (procs_signal_but(SIGKILL, ws->w[0].pid, ws->w[1].pid) || p->killed))
+        return;
+    procs_signal(SIGKILL, p->main_pid);
+    p->killed = true;
 }
 
 static void log_stop(struct pod *p, int status)
@@ -409,7 +465,7 @@ static void perform(struct pod *p, uint32_t act, struct asker *a)
     if (act & ACT_TERM)
         tell_all(p);
     if (act & ACT_KILL) {
-        procs_signal(SIGKILL);
+        kill_all(p);
         p->look_at_ms = pod_now_ms();
     }
     if (act & ACT_EXIT) {
@@ -526,45 +582,6 @@ void pod_on_client(struct pod *p, int i)
     }
 }
 
-/* The texts of these quote a name inside the vault, which is nothing for a log unless asked for. */
-static bool names_a_file(const char *word)
-{
-    return strcmp(word, "unreadable") == 0 || strcmp(word, "changing") == 0 || strcmp(word, "left-out") == 0 ||
-           strcmp(word, "bad-entry") == 0;
-}
-
-static void log_run(const struct pod *p, enum run_type run, bool ok)
-{
-    static const char *const WORDS[] = {"", "unlock", "create", "save", "config", "look"};
-    const struct facts *f = &p->workers.facts;
-    struct line l;
-
-    line_start(&l, ok ? WORDS[run] : "error");
-    if (!ok)
-        line_text(&l, "in", WORDS[run]);
-    if (!ok || p->last.word[0])
-        line_text(&l, "error", p->last.word);
-    if (ok) {
-        line_number(&l, "generation", (int64_t)f->generation);
-        line_number(&l, "files", (int64_t)f->files);
-        line_number(&l, "bytes", (int64_t)f->bytes);
-        if (run == RUN_SAVE && (f->flags & STATUS_UNCHANGED))
-            line_text(&l, "unchanged", "yes");
-        if (run != RUN_SAVE)
-            line_text(&l, "swap", f->swap == SWAP_SWAPPABLE ? "swappable" : "no");
-        if (run != RUN_SAVE && (f->warnings & WARN_RAM_EXCEEDS))
-            line_text(&l, "warning", "ram-exceeds-memory");
-        if (f->skipped)
-            line_number(&l, "skipped", f->skipped);
-        if (f->left_out)
-            line_number(&l, "left-out", f->left_out);
-    }
-    line_millis(&l, "ms", pod_now_us() - p->run_started_us);
-    if (!ok && (p->workers.config.log_names || !names_a_file(p->last.word)))
-        line_text(&l, "text", p->last.text);
-    line_end(&l);
-}
-
 /* What a lock is told that is refused for it. */
 static void tell_held(struct pod *p)
 {
@@ -672,8 +689,9 @@ static void look_around(struct pod *p, int64_t now)
         pod_event(p, &(struct event){.type = EVENT_ALL_GONE,
                                      .alone = p->stop_pid > 0 && procs_last_pid() == p->stop_pid + 2});
     }
-    if (p->sup.phase == PHASE_KILL && getpid() != 1) /* what was started while the others were walked through */
-        procs_signal(SIGKILL);
+    /* What was started while the others were walked through. */
+    if (p->sup.phase == PHASE_KILL && (getpid() != 1 || p->workers.n > 0))
+        kill_all(p);
     p->look_at_ms = now + p->look_step_ms;
     p->look_step_ms += p->look_step_ms < LOOK_MOST_MS ? (p->look_step_ms + 1) / 2 : 0;
 }

@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "dir.h"
@@ -103,6 +104,12 @@ static void for_each_process(void (*each)(void *ctx, const char *name, const str
     close(dir);
 }
 
+/* No /proc has to tell that. */
+static bool has_children(void)
+{
+    return waitid(P_ALL, 0, NULL, WEXITED | WNOHANG | WNOWAIT | __WALL) == 0;
+}
+
 /* --- descendants, where this is not process 1 --- */
 
 struct family {
@@ -166,6 +173,8 @@ static int to_descendants(int sig)
 
     family.n = 0;
     for_each_process(remember, &family);
+    if (family.n == 0)
+        return has_children();
     for (int i = 0; i < family.n; i++) {
         if (!is_descendant(&family, &family.table[i]))
             continue;
@@ -176,12 +185,12 @@ static int to_descendants(int sig)
     return found;
 }
 
-void procs_signal(int sig)
+void procs_signal(int sig, pid_t main_pid)
 {
     if (getpid() == 1)
         (void)kill(-1, sig); /* never itself */
-    else
-        (void)to_descendants(sig);
+    else if (to_descendants(sig) > 0 && family.n == 0 && main_pid > 0)
+        (void)kill(-main_pid, sig);
 }
 
 static void find_one(void *ctx, const char *name, const struct proc *p)
@@ -209,7 +218,7 @@ bool procs_signal_one(pid_t pid, int sig)
 
 struct broadcast {
     int sig;
-    pid_t spared;
+    pid_t spared, other;
     int seen;
 };
 
@@ -219,19 +228,18 @@ static void signal_one(void *ctx, const char *name, const struct proc *p)
 
     (void)name;
     b->seen++;
-    if (p->pid != b->spared && p->pid > 1 && (getpid() == 1 || is_descendant(&family, p)))
+    if (p->pid != b->spared && p->pid != b->other && p->pid > 1 && (getpid() == 1 || is_descendant(&family, p)))
         signal_exactly(p, b->sig);
 }
 
-void procs_signal_but(int sig, pid_t spared)
+bool procs_signal_but(int sig, pid_t spared, pid_t other)
 {
-    struct broadcast b = {sig, spared, 0};
+    struct broadcast b = {sig, spared, other, 0};
 
     if (getpid() != 1)
         (void)to_descendants(0); /* fills the table */
     for_each_process(signal_one, &b);
-    if (b.seen == 0) /* there is no /proc: better one too many than nobody */
-        procs_signal(sig);
+    return b.seen > 0;
 }
 
 int64_t procs_last_pid(void)

@@ -10,14 +10,15 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* Sends sig to all. */
-void procs_signal(int sig);
+/* Sends sig to all. Not as process 1 and without a /proc that shows them: to the process group of the main
+ * command, 0 if it has ended. */
+void procs_signal(int sig, pid_t main_pid);
 
 /* One of them; false if it is none of those: it is not signalled. */
 bool procs_signal_one(pid_t pid, int sig);
 
-/* The same, but for one; those that /proc shows, one by one. */
-void procs_signal_but(int sig, pid_t spared);
+/* The same, but for one or two, 0 for nobody; those that /proc shows, one by one. False if it shows none. */
+bool procs_signal_but(int sig, pid_t spared, pid_t other);
 
 /* Hangs up terminals: HUP to every process with a controlling terminal that leads its session or
  * ignores TERM. Both are what an interactive shell looks like; it would sit out any TERM. */

@@ -194,8 +194,7 @@ static uint32_t on_stop(struct supervisor *s, int64_t now_ms)
         if (s->kill_at_ms == INT64_MAX) /* the main command's own time: it is told again */
             return ACT_TERM;
         s->hurry = true;
-        s->kill_at_ms = now_ms;
-        return s->vault == VAULT_SAVING ? 0 : start_kill(s, now_ms);
+        return start_kill(s, now_ms);
     default:
         return 0;
     }
@@ -238,11 +237,9 @@ static uint32_t on_timer(struct supervisor *s, int64_t now_ms)
          * the total: what it has written so far can't be bought back. */
         return now_ms < first_save_end(s) ? 0 : start_wait(s, now_ms);
     case PHASE_WAIT:
-        if (s->vault == VAULT_SAVING)
-            return now_ms < s->end_at_ms ? 0 : give_up(s);
         return now_ms < s->kill_at_ms ? 0 : start_kill(s, now_ms);
     case PHASE_KILL:
-        if (s->vault == VAULT_SAVING) /* its workers have been killed, which is about to be noticed */
+        if (s->vault == VAULT_SAVING) /* the first save, which may have waited for their end */
             return now_ms < s->end_at_ms ? 0 : give_up(s);
         return now_ms < s->kill_at_ms ? 0 : last_save(s);
     case PHASE_LAST_SAVE:
@@ -361,8 +358,8 @@ static uint32_t save_ended(struct supervisor *s, bool ok, int64_t now_ms)
         return act | start_wait(s, now_ms);
     case PHASE_WAIT: /* a first save that took so long that the others were told beside it */
         return act | (now_ms >= s->kill_at_ms ? start_kill(s, now_ms) : 0);
-    case PHASE_KILL:
-        return act;
+    case PHASE_KILL: /* and even killed, but for its workers: now nobody is spared */
+        return act | start_kill(s, now_ms);
     case PHASE_LAST_SAVE:
         if (s->vault == VAULT_LOCKING) {
             s->phase = PHASE_WIPE;
@@ -521,7 +518,7 @@ int64_t step_deadline(const struct supervisor *s)
 {
     switch (s->phase) {
     case PHASE_FIRST_SAVE: return first_save_end(s);
-    case PHASE_WAIT: return s->vault == VAULT_SAVING ? s->end_at_ms : s->kill_at_ms;
+    case PHASE_WAIT: return s->kill_at_ms;
     case PHASE_KILL: return s->vault == VAULT_SAVING ? s->end_at_ms : s->kill_at_ms;
     case PHASE_LAST_SAVE:
     case PHASE_WIPE: return s->end_at_ms;

@@ -108,7 +108,7 @@ enum action {
     ACT_START_WIPE = 1u << 13,
     ACT_ANSWER_LOCK = 1u << 14,
     ACT_TERM = 1u << 15,         /* TERM and CONT to all, HUP to terminals; then look whether all are gone */
-    ACT_KILL = 1u << 16,
+    ACT_KILL = 1u << 16,         /* all but the workers of a save that is under way */
     ACT_EXIT = 1u << 17,
     ACT_TERM_HOLDERS = 1u << 18,
     ACT_KILL_HOLDERS = 1u << 19,

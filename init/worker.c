@@ -24,6 +24,31 @@ static const char *const NAMES[] = {
     [JOB_PACK] = "pack", [JOB_SEAL] = "seal", [JOB_CONFIG] = "config", [JOB_LOOK] = "look",
 };
 
+/* --- who is killed is not gone yet --- */
+
+/* Until it has ended; one that hangs in a disk's hands is not waited for any longer. */
+static void wait_for_end(pid_t pid)
+{
+    struct pollfd end = {.fd = (int)syscall(NR_PIDFD_OPEN, pid, 0), .events = POLLIN};
+
+    if (end.fd < 0)
+        return;
+    (void)poll(&end, 1, ABANDON_MS);
+    close(end.fd);
+}
+
+/* Until they are collected they count as processes, of which there may be no more. */
+static void collect_former(struct workers *ws)
+{
+    for (int i = 0; i < 2; i++) {
+        if (ws->former[i] == 0)
+            continue;
+        wait_for_end(ws->former[i]);
+        (void)waitpid(ws->former[i], NULL, WNOHANG);
+        ws->former[i] = 0;
+    }
+}
+
 /* --- starting --- */
 
 struct plan {
@@ -66,7 +91,7 @@ static void become(const struct workers *ws, const struct plan *p)
     (void)signal(SIGPIPE, SIG_IGN); /* a worker whose partner dies says so */
     signals_unblock();
     (void)syscall(SYS_execveat, program, "", argv, environment, AT_EMPTY_PATH);
-    _exit(127);
+    _exit(errno == EAGAIN ? EX_TP_BUSY : 127); /* the owner has as many processes as he may */
 }
 
 static int start_one(struct workers *ws, const struct plan *plan, struct worker *w)
@@ -88,6 +113,10 @@ static int start_one(struct workers *ws, const struct plan *plan, struct worker 
     }
     p.channel = pair[1];
     w->pid = fork();
+    if (w->pid < 0 && errno == EAGAIN) {
+        collect_former(ws);
+        w->pid = fork();
+    }
     if (w->pid == 0)
         become(ws, &p);
     if (null >= 0)
@@ -419,12 +448,17 @@ static void died(struct workers *ws, struct worker *w, int wait_status)
     if (WIFSIGNALED(wait_status) && code == SIGKILL)
         ws->oom = true;
     fail(w, "worker-died", text);
+    if (!w->ready && WIFEXITED(wait_status) && code == EX_TP_BUSY) /* it could not execute: become() */
+        wire_error_set(&w->error, EX_TP_BUSY, "busy", NO_PROCESS);
     if (w->kind == JOB_PACK)
         packer_ended(ws, false);
 }
 
 bool workers_on_exit(struct workers *ws, pid_t pid, int wait_status, struct key *key)
 {
+    for (int i = 0; i < 2; i++)
+        if (ws->former[i] == pid)
+            ws->former[i] = 0; /* the number may be given out again */
     for (int i = 0; i < ws->n; i++) {
         struct worker *w = &ws->w[i];
 
@@ -498,7 +532,8 @@ void workers_end(struct workers *ws)
         if (w->channel >= 0)
             close(w->channel);
         w->channel = -1;
-        w->pid = 0; /* reaped as any other child */
+        ws->former[i] = w->pid; /* reaped as any other child */
+        w->pid = 0;
     }
     ws->n = 0;
     ws->run = RUN_NONE;
@@ -515,18 +550,6 @@ void workers_drop_reserve(struct workers *ws)
     ws->reserve = -1;
 }
 
-/* It may hold the lock on the vault until it is gone. */
-static void kill_and_wait(pid_t pid)
-{
-    struct pollfd end = {.fd = (int)syscall(NR_PIDFD_OPEN, pid, 0), .events = POLLIN};
-
-    (void)kill(pid, SIGKILL);
-    if (end.fd < 0)
-        return;
-    (void)poll(&end, 1, ABANDON_MS); /* one that hangs in a disk's hands is not waited for any longer */
-    close(end.fd);
-}
-
 void workers_abandon(struct workers *ws)
 {
     for (int i = 0; i < ws->n; i++) {
@@ -534,8 +557,10 @@ void workers_abandon(struct workers *ws)
 
         w->channel = -1;
         /* Its number may be somebody else's by now: only a child of ours is killed. */
-        if (w->pid > 0 && waitid(P_PID, (id_t)w->pid, NULL, WEXITED | WNOHANG | WNOWAIT) == 0)
-            kill_and_wait(w->pid);
+        if (w->pid > 0 && waitid(P_PID, (id_t)w->pid, NULL, WEXITED | WNOHANG | WNOWAIT) == 0) {
+            (void)kill(w->pid, SIGKILL);
+            wait_for_end(w->pid); /* it may hold the lock on the vault until it is gone */
+        }
         w->pid = 0;
     }
     ws->passphrase = -1;

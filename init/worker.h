@@ -15,6 +15,8 @@
 #include "key.h"
 #include "protocol.h"
 
+#define NO_PROCESS "no process could be started (pids limit): try again"
+
 enum run_type { RUN_NONE = 0, RUN_UNLOCK, RUN_CREATE, RUN_SAVE, RUN_CONFIG, RUN_LOOK };
 enum run_state { RUN_GOING = 0, RUN_DONE, RUN_FAILED };
 
@@ -63,6 +65,7 @@ struct workers {
     enum run_type run;
     struct worker w[2];
     int n;
+    pid_t former[2]; /* of the run before: killed, and perhaps not collected yet; 0: none */
     int passphrase; /* to hand to the opener, -1 */
     int reserve;    /* memory kept for the last save, -1; survives the run */
     struct job job;
@@ -94,7 +97,8 @@ int workers_create(struct workers *ws, int tree, int passphrase, uint32_t kdf_op
 int workers_save(struct workers *ws, int tree, bool must_not_exist, int64_t now_ms);
 /* Who holds the tree open? holding is up to date when it is done. whole: it is a file system of its own. */
 int workers_look(struct workers *ws, int tree, bool whole, int64_t now_ms);
-/* All return 0, or -1 with errno when a worker could not be started; then nothing runs. */
+/* All return 0, or -1 with errno when a worker could not be started; then nothing runs. Where there is no
+ * room for a process they wait for those of the run before to be gone, a second at most. */
 
 /* Something is to be read on the channel of worker i. */
 void workers_on_channel(struct workers *ws, int i, struct key *key);

@@ -10,7 +10,7 @@ import uuid
 
 import pytest
 
-from nsinit import CHEAP, OWNER, PASSPHRASE, children, mount, programs, tree, until
+from nsinit import CHEAP, OWNER, PASSPHRASE, children, is_alive, mount, programs, tree, until
 
 GROUPS = pathlib.Path("/sys/fs/cgroup")
 GATE = 50  # a descriptor of nobody's
@@ -299,6 +299,47 @@ def test_a_stop_with_a_fork_bomb_at_the_limit_kills_it_and_saves(limited, start,
     assert content(place) == {"key": "a secret"}
 
 
+def test_room_for_the_two_workers_of_a_save_is_room_for_a_lock_and_for_an_unlock(crowded):
+    """The worker before (look, config) has told its result and is killed, and counts until it is collected."""
+    assert crowded.create().returncode == 0
+    crowded.pod.place.write("key", b"a secret")
+    crowded.fill(but=2)
+    crowded.ok("save")
+    until(lambda: children(crowded.pod.pid) == [crowded.pod.main()], "no worker")
+    done = crowded.ask("lock")
+    locked = done.returncode
+    if locked:
+        print(done.stderr)
+        crowded.empty()
+        crowded.ok("lock")
+        crowded.fill(but=2)
+    until(lambda: children(crowded.pod.pid) == [crowded.pod.main()], "no worker")
+    done = crowded.unlock()
+    print(done.stderr)
+    assert (locked, done.returncode) == (0, 0)
+
+
+def test_a_save_that_found_no_process_is_logged_and_told(crowded):
+    assert crowded.create().returncode == 0
+    crowded.pod.place.write("key", b"a secret")
+    crowded.fill()
+    assert crowded.ask("save").returncode == 75
+    told = crowded.pod.status(uid=0, inside=False)
+    assert "error in=save error=busy" in crowded.pod.log() and told.get("problem", "").startswith("busy"), (
+        told, crowded.pod.log())
+
+
+def test_the_word_of_a_last_save_that_found_no_process_is_in_the_last_line(groups, start, place):
+    """A limit that has no room for a save at all."""
+    group = groups("pids")
+    pod = start("sleep", "infinity", place=place, **group.how()).ready().create()
+    place.write("key", b"a secret")
+    group.set("pids.max", 2)
+    pod.signal(signal.SIGTERM)
+    assert pod.wait() == 74
+    assert "error=busy" in pod.log().splitlines()[-1], pod.log()
+
+
 def test_of_an_owner_at_his_limit_a_root_process_1_loses_nothing(start, make_place, content):
     """The limit is not root's: its workers are started, and then they become the owner, who has too many."""
     place = make_place(owner=LONELY)
@@ -310,7 +351,7 @@ def test_of_an_owner_at_his_limit_a_root_process_1_loses_nothing(start, make_pla
     whole, everything = place.vault.read_bytes(), tree(place.secrets)
     crowded.fill()
     for verb in ("save", "lock"):
-        assert crowded.ask(verb).returncode in (70, 75)
+        is_refused_as_busy(crowded.ask(verb))
         assert crowded.state() == "open" and tree(place.secrets) == everything and place.vault.read_bytes() == whole
     crowded.empty()
     crowded.ok("save")
@@ -594,6 +635,27 @@ def test_without_proc_and_without_the_programs_name_there_is_no_vault_and_a_good
 def test_without_proc_a_vault_has_its_whole_life(start, place, content):
     whole_life(start, place, content, uid=0, before_exec=no_proc, inside=False,
                options=("--program", str(programs() / "tazpod")))
+
+
+@pytest.mark.parametrize("vault", ["open", "locked", "absent"])
+def test_without_proc_and_not_as_process_1_the_main_command_and_its_group_are_told(start, place, content, vault):
+    """Whom no /proc shows is waited for, but neither told nor killed: its number could be a neighbour's."""
+    folder = place.secrets if vault == "open" else place.work
+    inside = LAST_WORDS.replace("setsid", "")
+    outside = "(setsid sh -c 'echo armed; trap \"\" TERM; while :; do sleep 0.02; done' &)\n"
+    options = ["--stop-timeout", "800ms"] + ([] if vault == "absent" else ["--program", str(programs() / "tazpod")])
+    pod = start("sh", "-c", outside + inside, "sh", str(folder), place=place, uid=0, beside=True, before_exec=no_proc,
+                options=options).ready()
+    until(lambda: pod.out().count("armed") == 3, "all")
+    if vault == "open":
+        pod.ok("unlock", "--create", *CHEAP, passphrase=PASSPHRASE, inside=False)
+    alone = next(pid for pid in children(pod.pid) if pid != pod.main())
+    main = pod.main()
+    pod.signal(signal.SIGTERM)
+    assert pod.wait() == 3, pod.log()
+    assert is_alive(pod.neighbour) and is_alive(alone) and not is_alive(main)
+    if vault == "open":
+        assert content(place) == {"main": "main\n", "daemon": "daemon\n"}
 
 
 @pytest.mark.parametrize("hidden", ["invisible", "ptraceable"])

@@ -317,3 +317,21 @@ def test_a_log_that_nobody_reads_does_not_stop_process_1(start, place, reopen):
     os.close(reader)
     os.close(writer)
     assert reopen(place) == {"key": b"a secret"}
+
+
+def test_others_are_killed_within_the_total_also_where_the_first_save_waits_for_their_end(start, make_place, reopen):
+    """As one does whose workers thrash at the memory limit, until those who hold the memory are gone."""
+    place = make_place(work_size="16m")
+    pod = start("sh", "-c", IGNORES_TERM, place=place, options=("--stop-timeout", "4s")).ready().create()
+    pod.wait_out("ready")
+    place.write("key", b"a secret")
+    main = pod.main()
+    tracer = subprocess.Popen(["strace", "-f", "-p", str(pod.pid), "-o", "/dev/null", "-e", "trace=fsync", "-e",
+                               "inject=fsync:delay_enter=60000000"], stderr=subprocess.PIPE, text=True)
+    assert "attached" in tracer.stderr.readline()
+    pod.signal(signal.SIGTERM)
+    until(lambda: not is_alive(main) or "tazpod-init: stop" in pod.log(), "the end of the main command")
+    tracer.kill()  # from here on the save goes on
+    tracer.communicate()
+    assert pod.wait() == 128 + signal.SIGKILL, pod.log()
+    assert reopen(place) == {"key": b"a secret"}

@@ -161,9 +161,9 @@ static void check_stop(const struct move *m)
     must(m, !(m->act & ACT_EXIT) == !(b->phase != PHASE_DONE && a->phase == PHASE_DONE),
          "it leaves once, on reaching its last phase");
     must(m, !(m->act & ACT_TERM) || a->phase == PHASE_WAIT, "who is told to end is waited for");
-    must(m, !(m->act & ACT_KILL) || (b->phase == PHASE_WAIT && a->phase == PHASE_KILL),
-         "nobody is killed who was not told before");
-    must(m, !(m->act & ACT_KILL) || a->vault != VAULT_SAVING, "KILL does not hit a save's own workers");
+    must(m, !(m->act & ACT_KILL) || (b->phase == PHASE_WAIT && a->phase == PHASE_KILL) ||
+                (b->phase == PHASE_KILL && a->phase == PHASE_KILL && b->vault == VAULT_SAVING && a->vault != VAULT_SAVING),
+         "nobody is killed who was not told before, and nobody is spared once the first save is over");
     must(m, !(m->act & ACT_EXIT) || !(m->act & (STARTS | ACT_START_WIPE)), "nothing is begun on leaving");
     if (b->phase == PHASE_DONE) {
         must(m, !(m->act & ~(uint32_t)ACT_REFUSE_STATE), "after the exit nothing is done");
@@ -1146,7 +1146,7 @@ static void a_slow_first_save_still_leaves_time_to_end_and_to_save(void **state)
     assert_int_equal(due(&s), ACT_DROP_RESERVE | ACT_START_SAVE);
 }
 
-/* What it has written so far can't be bought back, and KILL would hit its workers too. */
+/* What it has written so far can't be bought back. The others go beside it: it may wait for nothing else. */
 static void a_first_save_may_have_all_of_the_total(void **state)
 {
     struct supervisor s = pod(VAULT_LOCKED, true);
@@ -1155,6 +1155,10 @@ static void a_first_save_may_have_all_of_the_total(void **state)
     unlock(&s);
     (void)at(&s, 0, EVENT_STOP);
     assert_int_equal(due(&s), ACT_TERM);
+    assert_true(step_deadline(&s) <= T / 8 * 7);
+    assert_int_equal(due(&s), ACT_KILL);
+    assert_int_equal(s.vault, VAULT_SAVING);
+    assert_int_equal(at(&s, T / 8 * 7, EVENT_ALL_GONE), 0);
     assert_int_equal(step_deadline(&s), T);
     assert_int_equal(failed(&s, T / 8 * 7, true), ACT_DROP_RESERVE | ACT_START_SAVE);
     assert_int_equal(at(&s, T - 1, EVENT_TIMER), 0);
@@ -1162,7 +1166,7 @@ static void a_first_save_may_have_all_of_the_total(void **state)
     assert_int_equal(step_exit_status(&s), 74);
 }
 
-static void a_second_TERM_beside_a_slow_first_save_kills_when_that_has_ended(void **state)
+static void when_a_first_save_ends_beside_which_others_were_killed_nobody_is_spared(void **state)
 {
     struct supervisor s = pod(VAULT_LOCKED, true);
 
@@ -1170,7 +1174,20 @@ static void a_second_TERM_beside_a_slow_first_save_kills_when_that_has_ended(voi
     unlock(&s);
     (void)at(&s, 0, EVENT_STOP);
     assert_int_equal(due(&s), ACT_TERM);
-    assert_int_equal(at(&s, T / 4 * 3 + 1, EVENT_STOP), 0);
+    assert_int_equal(due(&s), ACT_KILL);
+    assert_int_equal(done(&s, T / 8 * 7, 0), ACT_ANSWER_SAVE | ACT_KILL);
+    assert_int_equal(at(&s, T / 8 * 7 + 1, EVENT_ALL_GONE), ACT_DROP_RESERVE | ACT_START_SAVE);
+}
+
+static void a_second_TERM_beside_a_slow_first_save_kills_at_once(void **state)
+{
+    struct supervisor s = pod(VAULT_LOCKED, true);
+
+    (void)state;
+    unlock(&s);
+    (void)at(&s, 0, EVENT_STOP);
+    assert_int_equal(due(&s), ACT_TERM);
+    assert_int_equal(at(&s, T / 4 * 3 + 1, EVENT_STOP), ACT_KILL);
     assert_int_equal(done(&s, T / 4 * 3 + 2, 0), ACT_ANSWER_SAVE | ACT_KILL);
     assert_int_equal(at(&s, T / 4 * 3 + 3, EVENT_ALL_GONE), ACT_DROP_RESERVE | ACT_START_SAVE);
 }
@@ -1352,6 +1369,7 @@ struct world {
     bool main_alive, main_is_deaf;
     int others;
     bool others_are_deaf, some_unkillable;
+    bool killed; /* everybody, and nobody was spared */
     bool told;
     unsigned started, started_at_stop; /* processes, as their numbers count them */
 
@@ -1380,7 +1398,7 @@ struct world {
 struct tally {
     unsigned long events, lives, stops_open, wipes, locks, lock_failed, last_failed, slow_first, kills, retries,
         creations_failed, hurried, left_out_at_stop,
-        saved_once, faults, held, forced;
+        saved_once, faults, held, forced, kills_beside_a_save;
 };
 
 static unsigned pick(struct world *w, unsigned n)
@@ -1502,12 +1520,18 @@ static void perform(struct world *w, uint32_t act)
         w->told = true;
     }
     if (act & ACT_KILL) {
+        bool spares = w->job == SAVING_JOB; /* its workers, and so who was just being forked */
+
         w->tally->kills++;
-        w->main_is_deaf = w->others_are_deaf = false;
-        w->holders = 0;
-        if (w->others > 0 && !w->some_unkillable)
-            w->others = 0;
-        must_w(w, w->job == NO_JOB, "KILL would hit the workers");
+        w->tally->kills_beside_a_save += spares;
+        must_w(w, spares || w->job == NO_JOB, "KILL would hit the workers");
+        if (!spares || pick(w, 2)) {
+            w->main_is_deaf = w->others_are_deaf = false;
+            w->holders = 0;
+            w->killed = !spares;
+            if (w->others > 0 && !w->some_unkillable)
+                w->others = 0;
+        }
     }
     if (act & ACT_EXIT)
         check_exit(w);
@@ -1608,11 +1632,12 @@ static void job_goes_on(struct world *w)
 
 static void somebody_writes(struct world *w)
 {
-    /* Only who is told that it is open may rely on it; who can't be killed hangs, and writes nothing. */
+    /* Only who is told that it is open may rely on it; who can't be killed hangs, and writes nothing. Beside
+     * a first save it takes a while until all are killed. */
     if (w->tree && !w->hidden && w->s.vault != VAULT_OPENING && !w->s.creating && somebody_lives(w) &&
-        w->s.phase < PHASE_LAST_SAVE && !(w->s.phase == PHASE_KILL))
+        !w->killed)
         w->written++;
-    else if (w->tree && w->hidden && w->holders > 0 && w->s.phase < PHASE_KILL)
+    else if (w->tree && w->hidden && w->holders > 0 && !w->killed)
         w->written++;
     /* A file is opened by name, so only while it has one. */
     if (w->tree && !w->hidden && somebody_lives(w) && pick(w, 8) == 0 && w->s.phase < PHASE_KILL)
@@ -1635,7 +1660,7 @@ static void time_passes(struct world *w)
 
 static void processes_end(struct world *w)
 {
-    bool killed = w->s.phase >= PHASE_KILL;
+    bool killed = w->killed;
 
     /* A deaf one ends too, some day: beside a locked vault nobody else would end it. */
     if (w->main_alive && (killed || (w->told && !w->main_is_deaf) || pick(w, w->told ? 300 : 60) == 0)) {
@@ -1752,7 +1777,7 @@ static void nothing_is_wiped_unless_the_last_save_after_the_last_write_succeeded
         }
     }
     assert_true(t.lives > 5000 && t.stops_open > 3000 && t.wipes > 3000 && t.locks > 1000 && t.lock_failed > 500);
-    assert_true(t.last_failed > 500 && t.slow_first > 100 && t.kills > 1000 && t.retries > 1000 && t.hurried > 500 && t.faults > 1000 && t.held > 100 && t.forced > 100);
+    assert_true(t.last_failed > 500 && t.slow_first > 100 && t.kills > 1000 && t.retries > 1000 && t.hurried > 500 && t.faults > 1000 && t.held > 100 && t.kills_beside_a_save > 20 && t.forced > 100);
     assert_true(t.creations_failed > 200 && t.left_out_at_stop > 50 && t.saved_once > 20);
 }
 
@@ -1800,7 +1825,8 @@ int main(void)
         cmocka_unit_test(a_main_command_that_ends_beside_a_locked_vault_ends_the_pod),
         cmocka_unit_test(a_slow_first_save_still_leaves_time_to_end_and_to_save),
         cmocka_unit_test(a_first_save_may_have_all_of_the_total),
-        cmocka_unit_test(a_second_TERM_beside_a_slow_first_save_kills_when_that_has_ended),
+        cmocka_unit_test(when_a_first_save_ends_beside_which_others_were_killed_nobody_is_spared),
+        cmocka_unit_test(a_second_TERM_beside_a_slow_first_save_kills_at_once),
         cmocka_unit_test(a_first_save_that_ends_late_does_not_stretch_the_total),
         cmocka_unit_test(a_first_save_that_ends_after_all_have_gone_is_followed_by_another),
         cmocka_unit_test(a_last_save_out_of_time_is_given_up_and_the_tree_kept),
