@@ -351,7 +351,7 @@ def test_of_an_owner_at_his_limit_a_root_process_1_loses_nothing(start, make_pla
     whole, everything = place.vault.read_bytes(), tree(place.secrets)
     crowded.fill()
     for verb in ("save", "lock"):
-        is_refused_as_busy(crowded.ask(verb))
+        assert is_refused_as_busy(crowded.ask(verb))
         assert crowded.state() == "open" and tree(place.secrets) == everything and place.vault.read_bytes() == whole
     crowded.empty()
     crowded.ok("save")
