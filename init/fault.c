@@ -24,6 +24,7 @@ static struct {
     int self, record;
     char **argv;
     void (*sent)(int sig);
+    int (*late_record)(void);
 } plan;
 
 static char stack[STACK];
@@ -65,6 +66,8 @@ static void on_fault(int sig, siginfo_t *info, void *context)
         plan.sent(sig);
         return;
     }
+    if (plan.record < 0)
+        plan.record = plan.late_record();
     for (int fd = STDERR_FILENO + 1; fd < DESCRIPTORS; fd++)
         (void)fcntl(fd, F_SETFD, 0);
     make_environment(sig);
@@ -78,7 +81,7 @@ int fault_self(void)
     return open("/proc/self/exe", O_PATH | O_CLOEXEC);
 }
 
-void fault_install(char **argv, int self, int record, void (*sent)(int sig))
+void fault_install(char **argv, int self, int record, void (*sent)(int sig), int (*late_record)(void))
 {
     static const int FAULTS[] = {SIGSEGV, SIGBUS, SIGABRT, SIGILL, SIGFPE};
     const stack_t own = {.ss_sp = stack, .ss_size = sizeof stack};
@@ -89,6 +92,7 @@ void fault_install(char **argv, int self, int record, void (*sent)(int sig))
     plan.record = record;
     plan.argv = argv;
     plan.sent = sent;
+    plan.late_record = late_record;
     memset(&act, 0, sizeof act);
     act.sa_sigaction = on_fault;
     /* NODEFER: a fault while its signal is blocked would be the end. */

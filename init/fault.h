@@ -19,8 +19,9 @@ enum {
 int fault_self(void);
 
 /* Installs the handler, on a stack of its own. argv lives as long as the process. sent: called for a
- * fault signal that somebody else sent; in signal context. */
-void fault_install(char **argv, int self, int record, void (*sent)(int sig));
+ * fault signal that somebody else sent. late_record: makes a record where `record` is -1. Both in signal
+ * context. */
+void fault_install(char **argv, int self, int record, void (*sent)(int sig), int (*late_record)(void));
 
 /* The record this program was executed again with, and the signal that was the reason. -1: it was
  * not. */

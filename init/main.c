@@ -91,9 +91,11 @@ static void read_signals(struct pod *p)
     struct signalfd_siginfo info[16];
     ssize_t n;
 
-    while ((n = read(p->signals, info, sizeof info)) > 0)
-        for (size_t i = 0; i < (size_t)n / sizeof *info; i++)
+    do { /* one that is not full has taken all there were */
+        n = read(p->signals, info, sizeof info);
+        for (ssize_t i = 0; i < n / (ssize_t)sizeof *info; i++)
             on_signal(p, (int)info[i].ssi_signo);
+    } while (n == (ssize_t)sizeof info);
 }
 
 static void say_process(const char *word, pid_t pid, int status)
@@ -113,7 +115,7 @@ static void reap(struct pod *p)
     int wait_status;
     pid_t pid;
 
-    while ((pid = waitpid(-1, &wait_status, WNOHANG | __WALL)) > 0) {
+    while (!p->done && (pid = waitpid(-1, &wait_status, WNOHANG | __WALL)) > 0) {
         if (pid == p->main_pid ? p->options.verbose > 0 : p->options.warn || p->options.verbose > 1)
             say_process(pid == p->main_pid ? "main-ended" : "reap", pid, child_exit_status(wait_status));
         pod_on_child(p, pid, wait_status);
@@ -142,7 +144,7 @@ static void loop(struct pod *p)
             reap(p);
         if (!p->done)
             pod_on_time(p);
-        if (p->changed) {
+        if (p->changed && !p->done) {
             p->changed = false;
             record_keep(p->record, p);
         }
@@ -156,6 +158,15 @@ static struct pod pod;
 static void pass_on(int sig)
 {
     forward(&pod, sig);
+}
+
+/* Of a plain init, in signal context. */
+static int late_record(void)
+{
+    int fd = record_open();
+
+    record_keep(fd, &pod);
+    return fd;
 }
 
 static int open_loop(struct pod *p)
@@ -203,8 +214,9 @@ static int start(struct pod *p, char **argv)
             say_process("main", p->main_pid, -1);
     }
     p->self = fault_self();
-    p->record = record_open();
-    fault_install(argv, p->self, p->record, pass_on);
+    /* What a plain init knows stays as it is: there is time to write it down when it faults. */
+    p->record = p->configured ? record_open() : -1;
+    fault_install(argv, p->self, p->record, pass_on, late_record);
     if (open_loop(p) < 0)
         return -1;
     pod_prepare_rest(p);
@@ -228,12 +240,16 @@ static int come_back(struct pod *p, char **argv, int record, int sig)
         (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
         caps_lower();
     }
-    fault_install(argv, p->self, p->record, pass_on);
+    fault_install(argv, p->self, p->record, pass_on, late_record);
     settle(p);
     if (open_loop(p) < 0)
         return -1;
     pod_resume(p, sig);
     reap(p);
+    if (p->main_pid > 0 && waitid(P_PID, (id_t)p->main_pid, NULL, WEXITED | WNOHANG | WNOWAIT) < 0) {
+        p->main_pid = 0; /* it was collected in the turn that faulted, and its status is lost */
+        pod_event(p, &(struct event){.type = EVENT_MAIN_ENDED, .status = EX_TP_FAULT});
+    }
     return 0;
 }
 

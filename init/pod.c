@@ -370,9 +370,9 @@ static void tell_all(struct pod *p)
         procs_signal(SIGTERM, p->main_pid);
     }
     procs_signal(SIGCONT, p->main_pid); /* who is stopped would never see it */
-    procs_hang_up();
     p->look_step_ms = LOOK_FIRST_MS;
     p->look_at_ms = pod_now_ms();
+    p->hang_up_at_ms = p->look_at_ms + LOOK_FIRST_MS;
 }
 
 /* A first save goes on: it may have waited for nothing but their end. Without /proc its workers are hit
@@ -513,8 +513,10 @@ void pod_on_stop(struct pod *p)
 
     if (p->sup.phase == PHASE_RUN && p->configured) {
         p->stop_started_us = pod_now_us();
-        p->stop_pid = procs_last_pid();
-        ev.alone = !procs_any();
+        if (p->sup.vault >= VAULT_OPEN) {
+            p->stop_pid = procs_last_pid();
+            ev.alone = !procs_any();
+        }
     }
     pod_event(p, &ev);
 }
@@ -666,6 +668,8 @@ void pod_on_child(struct pod *p, pid_t pid, int wait_status)
         p->main_pid = 0;
         if (options_remapped(&p->options, status))
             status = 0;
+        if (getpid() == 1) /* it may have been the last: asking costs process 1 one call */
+            p->look_at_ms = 0;
         pod_event(p, &(struct event){.type = EVENT_MAIN_ENDED, .status = status});
     } else if (workers_on_exit(&p->workers, pid, wait_status, &p->key)) {
         check_run(p);
@@ -688,6 +692,9 @@ static void look_around(struct pod *p, int64_t now)
         /* Process numbers are given out in order: two more are the workers of the first save. */
         pod_event(p, &(struct event){.type = EVENT_ALL_GONE,
                                      .alone = p->stop_pid > 0 && procs_last_pid() == p->stop_pid + 2});
+    } else if (now >= p->hang_up_at_ms) { /* most are gone by TERM, and /proc need not be walked through */
+        p->hang_up_at_ms = INT64_MAX;
+        procs_hang_up();
     }
     /* What was started while the others were walked through. */
     if (p->sup.phase == PHASE_KILL && (getpid() != 1 || p->workers.n > 0))

@@ -50,6 +50,7 @@ struct pod {
     int64_t stop_pid;        /* the last process there was when the stop began, -1 unknown */
     int64_t look_at_ms;      /* while stopping: when to look whether all are gone */
     int64_t look_step_ms;
+    int64_t hang_up_at_ms;   /* while waiting: when terminals are hung up */
     bool killed;             /* everybody, once at least */
     int64_t listen_again_ms; /* INT64_MAX: listening */
 

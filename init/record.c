@@ -2,6 +2,7 @@
 
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -29,17 +30,19 @@ static uint64_t sum(const struct pod *p)
 
 int record_open(void)
 {
-    return memfd_create("tazpod-state", MFD_CLOEXEC);
+    return (int)syscall(SYS_memfd_create, "tazpod-state", MFD_CLOEXEC);
 }
 
 void record_keep(int fd, const struct pod *p)
 {
-    struct label label = {.size = sizeof *p, .pid = getpid(), .sum = sum(p)};
+    struct label label = {.size = sizeof *p, .pid = getpid()};
     const struct iovec parts[] = {{&label, sizeof label}, {(void *)(uintptr_t)p, sizeof *p}};
 
+    if (fd < 0)
+        return;
+    label.sum = sum(p);
     memcpy(label.magic, MAGIC, sizeof MAGIC);
-    if (fd >= 0)
-        (void)!pwritev(fd, parts, 2, 0);
+    (void)syscall(SYS_pwritev, fd, parts, 2, 0, 0); /* a C library's may do more than a handler may */
 }
 
 bool record_take(int fd, struct pod *p)

@@ -16,7 +16,7 @@ import subprocess
 
 import pytest
 
-from nsinit import (CHEAP, DEADLINE_S, OWNER, PASSPHRASE, UNLOCK, Client, children, is_alive, libc, mount, programs, request, status_field, tree,
+from nsinit import (BUILD, CHEAP, DEADLINE_S, OWNER, PASSPHRASE, UNLOCK, Client, children, is_alive, libc, mount, programs, request, status_field, tree,
                     until)
 
 # What to run in place of the next instruction. x86-64; the last raises a signal of its own.
@@ -404,3 +404,29 @@ def test_the_record_holds_no_key_and_no_passphrase(start, place):
     assert PASSPHRASE not in record
     assert status_field(pod.main(), "NSpid")
     assert not any("tazpod-state" in os.readlink(f"/proc/{pod.main()}/fd/{fd}") for fd in os.listdir(f"/proc/{pod.main()}/fd"))
+
+
+# ---- in the middle of a turn ----
+
+
+def address(name):
+    """Of a function in process 1."""
+    told = subprocess.run(["nm", str(BUILD / "tazpod-init")], capture_output=True, text=True, check=True).stdout
+    return next(int(line.split()[0], 16) for line in told.splitlines() if line.split()[1:] == ["T", name])
+
+
+@pytest.mark.parametrize("vault", ["none", "locked", "open"])
+def test_a_main_command_whose_end_was_collected_by_the_turn_that_faulted_has_ended(start, place, vault):
+    pod = start("sleep", "infinity", place=None if vault == "none" else place).ready()
+    if vault == "open":
+        pod.create()
+        pod.write("key", b"a secret")
+    main, at = pod.main(), address("pod_on_child")
+    with open(f"/proc/{pod.pid}/mem", "r+b", buffering=0) as memory:
+        memory.seek(at)
+        memory.write(bytes.fromhex(CODE["SEGV"]))
+    os.kill(main, signal.SIGKILL)
+    assert pod.wait() == 70, pod.log()
+    assert "tazpod-init: fault " in pod.log()
+    if vault == "open":
+        assert (start("sleep", "infinity", place=place).ready().unlock().secrets / "key").read_bytes() == b"a secret"
