@@ -331,7 +331,7 @@ static uint32_t on_key(struct supervisor *s)
 
 /* --- jobs --- */
 
-static uint32_t key_ended(struct supervisor *s)
+static uint32_t key_ended(struct supervisor *s, int64_t now_ms)
 {
     s->keying = false;
     if (s->vault == VAULT_OPENING) {
@@ -341,6 +341,8 @@ static uint32_t key_ended(struct supervisor *s)
     s->vault = VAULT_OPEN;
     if (s->phase == PHASE_FIRST_SAVE) /* which waited for it */
         return ACT_ANSWER_UNLOCK | start_save(s);
+    if (s->phase == PHASE_KILL) /* its worker was spared: now nobody is */
+        return ACT_ANSWER_UNLOCK | start_kill(s, now_ms);
     return ACT_ANSWER_UNLOCK | (s->phase == PHASE_RUN ? save_again(s) : 0);
 }
 
@@ -405,7 +407,7 @@ static uint32_t save_ended(struct supervisor *s, bool ok, int64_t now_ms)
 static uint32_t on_job_done(struct supervisor *s, uint32_t left_out, int64_t now_ms)
 {
     if (s->keying)
-        return key_ended(s);
+        return key_ended(s, now_ms);
     if (s->vault == VAULT_OPENING) {
         if (s->creating)
             return start_save(s);
@@ -423,7 +425,7 @@ static uint32_t on_job_done(struct supervisor *s, uint32_t left_out, int64_t now
 static uint32_t on_job_failed(struct supervisor *s, bool may_retry, int64_t now_ms)
 {
     if (s->keying)
-        return key_ended(s);
+        return key_ended(s, now_ms);
     if (s->vault == VAULT_OPENING) {
         s->vault = VAULT_LOCKED;
         s->creating = false;
