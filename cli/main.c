@@ -31,7 +31,10 @@ static const struct command {
     {"save", cli_save, "", "write what is in RAM to the vault file now"},
     {"lock", cli_lock, "[--force]", "save, then empty the RAM; --force: end who holds it open"},
     {"status", cli_status, "[--json] [--check]", "what state the vault is in; --check: as exit status"},
-    {"key", cli_key, "list | add | remove N | passwd | rekey | recovery | new-identity FILE",
+    {"key", cli_key, "list [--json] | add [--label TEXT] [--recipient TEXT] | passwd [--slot N]\n"
+                     "              | remove N [--force] | rekey [--drop-history] [--force] | recovery\n"
+                     "              | new-identity FILE   [credential as for unlock] [--kdf-memory SIZE]\n"
+                     "              [--kdf-time N] [--weaker] [--new-passphrase-file FILE | --new-passphrase-fd N]",
      "who can open the vault: its key slots"},
     {"verify", cli_verify, "FILE [--passphrase-file FILE | --passphrase-fd N] [--no-input]",
      "is a vault file whole? Nothing is unpacked"},
