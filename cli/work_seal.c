@@ -7,6 +7,7 @@
 #include "../vault/base/io.h"
 #include "../vault/kdf.h"
 #include "../vault/seal.h"
+#include "../vault/seen.h"
 #include "work.h"
 
 enum in_place {
@@ -208,6 +209,7 @@ int work_seal(struct work *w, struct err *e)
     if (in_place == IN_PLACE_SAME && memcmp(digest, job->digest, DIGEST) == 0) {
         store_abandon(w->store);
         tell(w, &before, job->header, job->header_len, digest);
+        seen_note(w->store, job->header, job->header_len, &before);
         w->result->flags = STATUS_UNCHANGED;
         rc = 0;
         goto out;
@@ -218,6 +220,7 @@ int work_seal(struct work *w, struct err *e)
     }
     if (store_commit(w->store, fresh ? STORE_FRESH : how_to_commit(w, packed, h.saved_at), e) < 0)
         goto out;
+    seen_note(w->store, bytes, len, &h);
     tell(w, &h, bytes, len, digest);
     if (in_place == IN_PLACE_GONE && !fresh)
         w->result->flags = STATUS_FILE_GONE;

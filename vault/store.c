@@ -387,6 +387,45 @@ int store_conflict(struct store *s, uint64_t gen, struct err *e)
                    s->name, name);
 }
 
+size_t store_get(struct store *s, const char *ending, void *bytes, size_t size)
+{
+    char name[NAME_MAX_BESIDE];
+
+    beside(s, ending, name);
+    return first_bytes(s, name, bytes, size);
+}
+
+void store_put(struct store *s, const char *ending, const void *bytes, size_t len)
+{
+    char name[NAME_MAX_BESIDE], tmp[NAME_MAX_BESIDE];
+    struct err ignored;
+    int fd, rc;
+
+    beside(s, ending, name);
+    if (temporary_name(s, tmp, &ignored) < 0)
+        return;
+    fd = openat(s->dir, tmp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return;
+    rc = io_write(fd, bytes, len);
+    close(fd);
+    if (rc < 0 || renameat(s->dir, tmp, s->dir, name) < 0)
+        (void)unlinkat(s->dir, tmp, 0);
+}
+
+void store_append(struct store *s, const char *ending, const void *bytes, size_t len)
+{
+    char name[NAME_MAX_BESIDE];
+    int fd;
+
+    beside(s, ending, name);
+    fd = openat(s->dir, name, O_WRONLY | O_APPEND | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    (void)io_write(fd, bytes, len);
+    close(fd);
+}
+
 void store_abandon(struct store *s)
 {
     if (s->tmp[0] != '\0')

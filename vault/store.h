@@ -67,6 +67,13 @@ int store_commit(struct store *s, int how, struct err *e);
 /* The first size bytes of the newest kept generation; how many there are, 0 if there is none. */
 size_t store_newest_kept(struct store *s, uint8_t *bytes, size_t size);
 
+/* Small notes beside the vault, NAME.ENDING, which the vault can do without: errors are ignored.
+ * get: how many of the first size bytes there are. put: the whole note, by rename. append: to one that is
+ * there, in one write. */
+size_t store_get(struct store *s, const char *ending, void *bytes, size_t size);
+void store_put(struct store *s, const char *ending, const void *bytes, size_t len);
+void store_append(struct store *s, const char *ending, const void *bytes, size_t len);
+
 /* It becomes NAME.conflict-GEN (or -GEN-N, if that is taken) instead; a file with the mark is the
  * conflict's earlier copy, and is replaced. *e then tells that name with word conflict, and -1 is
  * returned: the content is durable, but not under the vault's name. */
