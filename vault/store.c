@@ -210,20 +210,33 @@ static int is_marked(struct store *s, const char *name)
            memcmp(bytes + SALT_AT, s->mark, STORE_MARK) == 0;
 }
 
-void store_history(struct store *s, unsigned keep, const uint8_t *mark)
-{
-    s->keep = keep == 0 ? STORE_GENERATIONS : keep > STORE_GENERATIONS_MAX ? STORE_GENERATIONS_MAX : keep;
-    s->has_mark = mark != NULL;
-    if (mark)
-        memcpy(s->mark, mark, STORE_MARK);
-}
-
 static void generation(const struct store *s, unsigned n, char out[NAME_MAX_BESIDE])
 {
     char ending[12];
 
     (void)snprintf(ending, sizeof ending, "%u", n);
     beside(s, ending, out);
+}
+
+static int is_there(struct store *s, const char *name)
+{
+    struct stat sb;
+
+    return fstatat(s->dir, name, &sb, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT;
+}
+
+void store_history(struct store *s, unsigned keep, const uint8_t *mark)
+{
+    char name[NAME_MAX_BESIDE];
+
+    s->keep = keep == 0 ? STORE_GENERATIONS : keep > STORE_PLACES ? STORE_PLACES : keep;
+    for (int more = keep == 0; more && s->keep < STORE_PLACES; s->keep += more) {
+        generation(s, s->keep + 1, name);
+        more = is_there(s, name);
+    }
+    s->has_mark = mark != NULL;
+    if (mark)
+        memcpy(s->mark, mark, STORE_MARK);
 }
 
 size_t store_newest_kept(struct store *s, uint8_t *bytes, size_t size)
@@ -256,16 +269,15 @@ static int is_kept(struct store *s, const char *first)
 static unsigned free_place(struct store *s)
 {
     char name[NAME_MAX_BESIDE];
-    struct stat sb;
     unsigned n;
 
     for (n = 1; n < s->keep; n++) {
         generation(s, n, name);
-        if (fstatat(s->dir, name, &sb, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT)
+        if (!is_there(s, name))
             return n;
     }
     generation(s, s->keep, name);
-    if (!is_marked(s, s->name) || is_marked(s, name) || fstatat(s->dir, name, &sb, AT_SYMLINK_NOFOLLOW) < 0)
+    if (!is_marked(s, s->name) || is_marked(s, name) || !is_there(s, name))
         return s->keep;
     for (n = 1; n < s->keep; n++) {
         generation(s, n, name);
@@ -431,4 +443,34 @@ void store_abandon(struct store *s)
     if (s->tmp[0] != '\0')
         (void)unlinkat(s->dir, s->tmp, 0); /* the next save sweeps what this could not */
     s->tmp[0] = '\0';
+}
+
+int store_read_earlier(struct store *s, int place, uint64_t *size)
+{
+    char ending[12], name[NAME_MAX_BESIDE];
+    struct stat sb;
+    int fd;
+
+    (void)snprintf(ending, sizeof ending, "%d", place);
+    beside(s, ending, name);
+    fd = openat(s->dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    if (fd >= 0 && (fstat(fd, &sb) < 0 || !S_ISREG(sb.st_mode))) {
+        close(fd);
+        fd = -1;
+    }
+    if (fd >= 0)
+        *size = (uint64_t)sb.st_size;
+    return fd;
+}
+
+void store_drop_earlier(struct store *s)
+{
+    char ending[12], name[NAME_MAX_BESIDE];
+
+    for (int i = 1; i <= STORE_PLACES; i++) {
+        (void)snprintf(ending, sizeof ending, "%d", i);
+        beside(s, ending, name);
+        (void)unlinkat(s->dir, name, 0);
+    }
+    (void)fsync(s->dir);
 }

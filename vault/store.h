@@ -13,7 +13,7 @@
 
 enum {
     STORE_GENERATIONS = 5,      /* kept when nobody says otherwise */
-    STORE_GENERATIONS_MAX = 99,
+    STORE_PLACES = 99,          /* most of them that anybody may ask for */
     STORE_NAME_MAX = 128,
     STORE_MARK = 16,
 };
@@ -30,7 +30,7 @@ struct store {
     int lock; /* -1, or the descriptor that holds the lock */
     char name[STORE_NAME_MAX]; /* of the vault inside dir */
     char tmp[STORE_NAME_MAX + 48]; /* of the save under way, "" if none */
-    unsigned keep;            /* generations, 1 .. STORE_GENERATIONS_MAX */
+    unsigned keep;            /* generations, 1 .. STORE_PLACES */
     uint8_t mark[STORE_MARK]; /* begins the file salt of each vault that was written since the unlock */
     int has_mark;
     int links_refused;        /* said by a commit: the file system has no hard links, or not for us */
@@ -55,7 +55,8 @@ int store_lock(struct store *s, struct err *e);
 /* A new temporary file, 0600, to be written by the caller, who closes it. Returns a descriptor. */
 int store_begin(struct store *s, struct err *e);
 
-/* How many generations are kept (0: the default), and the mark, NULL for none. */
+/* How many generations are kept (0: nobody has said; the default, or as many as there are), and the mark,
+ * NULL for none. */
 void store_history(struct store *s, unsigned keep, const uint8_t *mark);
 
 /* The temporary file, written and synced, becomes the vault: older generations move on, the vault
@@ -78,6 +79,12 @@ void store_append(struct store *s, const char *ending, const void *bytes, size_t
  * conflict's earlier copy, and is replaced. *e then tells that name with word conflict, and -1 is
  * returned: the content is durable, but not under the vault's name. */
 int store_conflict(struct store *s, uint64_t gen, struct err *e);
+
+/* Opens the earlier generation in that place, from 1; *size is its length. -1 if there is no regular file. */
+int store_read_earlier(struct store *s, int place, uint64_t *size);
+
+/* Deletes all earlier generations. What can't be deleted stays. Under the lock. */
+void store_drop_earlier(struct store *s);
 
 /* Removes the temporary file, if one is there. */
 void store_abandon(struct store *s);

@@ -491,7 +491,7 @@ static void as_many_generations_are_kept_as_asked_for(void **state)
         p = *state;
     }
     store_history(&p->s, 1000, NULL);
-    assert_int_equal(p->s.keep, STORE_GENERATIONS_MAX);
+    assert_int_equal(p->s.keep, STORE_PLACES);
 }
 
 static void a_smaller_number_deletes_nothing_that_was_kept_before(void **state)
@@ -505,6 +505,23 @@ static void a_smaller_number_deletes_nothing_that_was_kept_before(void **state)
     store_history(&p->s, 2, NULL);
     save_marked(p, BEFORE, 'j', STORE_KEEP);
     assert_string_equal(kept(p), "jihfedcba"); /* .2 made room, .3 and above are not touched */
+}
+
+/* A pod that has not read its configuration yet, and rewrites the file. */
+static void where_nobody_said_how_many_none_is_pushed_out_without_need(void **state)
+{
+    struct place *p = *state;
+
+    store_history(&p->s, 8, NULL);
+    for (char c = 'a'; c <= 'i'; c++)
+        save_marked(p, BEFORE, c, STORE_KEEP);
+    store_history(&p->s, 0, NULL);
+    save_marked(p, BEFORE, 'j', STORE_KEEP);
+    assert_string_equal(kept(p), "jihgfedcb");
+    assert_int_equal(unlink(in(p, "vault.tpv.7")), 0); /* .8 is beyond a gap, and that is filled */
+    store_history(&p->s, 0, NULL);
+    save_marked(p, BEFORE, 'k', STORE_KEEP);
+    assert_string_equal(kept(p), "kjihgfe-b");
 }
 
 static void what_was_found_at_the_unlock_outlives_all_saves_until_the_next(void **state)
@@ -979,6 +996,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(as_many_generations_are_kept_as_asked_for, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(a_smaller_number_deletes_nothing_that_was_kept_before, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(where_nobody_said_how_many_none_is_pushed_out_without_need, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(what_was_found_at_the_unlock_outlives_all_saves_until_the_next, set_up,
                                         tear_down),
