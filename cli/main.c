@@ -24,14 +24,18 @@ static const struct command {
     const char *what;
 } COMMANDS[] = {
     {"shell", cli_shell, "[UNLOCK FLAGS]", "unlock if need be, then become a shell"},
-    {"unlock", cli_unlock, "[--create [--kdf-memory SIZE] [--kdf-time N]]\n"
+    {"unlock", cli_unlock, "[--create [--kdf-memory SIZE] [--kdf-time N]] [--accept-older]\n"
                            "              [--passphrase-file FILE | --passphrase-fd N] [--no-input]",
      "open the vault, or make a new one"},
     {"save", cli_save, "", "write what is in RAM to the vault file now"},
     {"lock", cli_lock, "[--force]", "save, then empty the RAM; --force: end who holds it open"},
     {"status", cli_status, "[--json] [--check]", "what state the vault is in; --check: as exit status"},
-    {"verify", cli_verify, "FILE [--passphrase-file FILE | --passphrase-fd N] [--no-input]",
+    {"history", cli_history, "[--json]", "the generations that are kept beside the vault"},
+    {"verify", cli_verify, "FILE|GENERATION [--passphrase-file FILE | --passphrase-fd N] [--no-input]",
      "is a vault file whole? Nothing is unpacked"},
+    {"restore", cli_restore, "GENERATION [--force] [--to DIR [--force-disk]]\n"
+                             "              [--passphrase-file FILE | --passphrase-fd N] [--no-input]",
+     "an earlier generation becomes the newest, or is unpacked into DIR"},
     {"config", cli_config, "[--json | --sample]", "every setting and where it came from"},
     {"health", cli_health, "[--timeout T]", "does process 1 answer? Locked is healthy"},
     {"version", cli_version, "", "the version of this program"},

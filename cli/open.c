@@ -9,6 +9,7 @@
 
 #include "../init/wire.h"
 #include "client.h"
+#include "order.h"
 #include "passphrase.h"
 #include "prompt.h"
 
@@ -60,18 +61,37 @@ static bool is_missing(const char *path)
     return stat(path, &sb) < 0 && (errno == ENOENT || errno == ENOTDIR);
 }
 
-/* One passphrase, one attempt. */
-static int attempt(const struct flags *f, bool create, struct reply *reply, struct wire_error *e)
+/* The passphrase as it is, or in an order, which can say more. The reading end of a pipe, -1. */
+static int pass_on(const struct secret *passphrase, bool accept_older)
+{
+    struct secret s = {0};
+    struct order *o;
+    int fd;
+
+    if (!accept_older)
+        return passphrase_pipe(passphrase);
+    if (order_new(&s, ORDER_OPEN) < 0)
+        return -1;
+    o = order_of(&s);
+    o->flags = ORDER_ACCEPT_OLDER;
+    order_passphrase(&o->current, passphrase);
+    fd = passphrase_pipe(&s);
+    secret_free(&s);
+    return fd;
+}
+
+/* One passphrase, one attempt. It is asked for unless it is here already, from an attempt that a question
+ * came out of. */
+static int attempt(const struct flags *f, bool create, bool accept_older, struct secret *passphrase, struct reply *reply,
+                   struct wire_error *e)
 {
     const struct request r = {
         .type = create ? REQ_CREATE : REQ_UNLOCK, .kdf_ops = f->kdf_ops, .kdf_mem_kib = f->kdf_mem_kib};
-    struct secret passphrase = {0};
     int rc = -1, fd = -1, pass = -1;
 
-    if (passphrase_get(f, create, &passphrase, e) < 0)
+    if (!passphrase->data && passphrase_get(f, create, passphrase, e) < 0)
         return -1;
-    pass = passphrase_pipe(&passphrase);
-    secret_free(&passphrase);
+    pass = pass_on(passphrase, accept_older && !create);
     if (pass < 0) {
         wire_error_set(e, EX_TP_FAULT, "failed", "a pipe can't be made");
         return -1;
@@ -88,11 +108,24 @@ out:
     return rc;
 }
 
+/* An older file than the last one seen: whoever sits at the terminal may know why. */
+static bool takes_older(const struct flags *f, const struct wire_error *e)
+{
+    int yes = 0;
+
+    if (strcmp(e->word, "older") != 0 || f->no_input || f->accept_older)
+        return false;
+    say("%s", e->text);
+    return prompt_yes("Open the older file? [y/N] ", &yes) == PROMPT_OK && yes;
+}
+
 int open_vault(const struct flags *f, const char *what, struct wire_status *s)
 {
-    bool create = f->create;
+    bool create = f->create, accept_older = f->accept_older;
+    struct secret passphrase = {0};
     struct wire_error e;
     struct reply reply;
+    int rc = EX_TP_OK;
 
     client_request(REQ_STATUS, 0, &reply);
     *s = reply.status;
@@ -116,15 +149,22 @@ int open_vault(const struct flags *f, const char *what, struct wire_status *s)
     if (passphrase_is_typed(f))
         prompt_hush();
     for (int i = 1;; i++) {
-        if (attempt(f, create, &reply, &e) == 0)
+        if (attempt(f, create, accept_older, &passphrase, &reply, &e) == 0)
             break;
-        if (strcmp(e.word, "wrong-passphrase") != 0 || !passphrase_is_typed(f) || i == TRIES) {
-            prompt_unhush();
-            return say_error(what, &e);
+        if (!accept_older && takes_older(f, &e)) {
+            accept_older = true;
+            continue; /* with the passphrase that is here */
+        }
+        secret_free(&passphrase);
+        if (strcmp(e.word, "wrong-passphrase") != 0 || !passphrase_is_typed(f) || i >= TRIES) {
+            rc = say_error(what, &e);
+            break;
         }
         say("%s: try again", e.text);
     }
+    secret_free(&passphrase);
     prompt_unhush();
-    *s = reply.status;
-    return EX_TP_OK;
+    if (rc == EX_TP_OK)
+        *s = reply.status;
+    return rc;
 }

@@ -230,9 +230,9 @@ void store_history(struct store *s, unsigned keep, const uint8_t *mark)
     char name[NAME_MAX_BESIDE];
 
     s->keep = keep == 0 ? STORE_GENERATIONS : keep > STORE_PLACES ? STORE_PLACES : keep;
-    for (int more = keep == 0; more && s->keep < STORE_PLACES; s->keep += more) {
+    for (unsigned more = keep == 0; more && s->keep < STORE_PLACES; s->keep += more) {
         generation(s, s->keep + 1, name);
-        more = is_there(s, name);
+        more = is_there(s, name) != 0;
     }
     s->has_mark = mark != NULL;
     if (mark)
