@@ -7,15 +7,18 @@ import pathlib
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 
 import pytest
 
-from nsinit import DEADLINE_S, OWNER, PASSPHRASE, TOP, until
+from nsinit import DEADLINE_S, OWNER, PASSPHRASE, TOP, Client, until
 
 sys.path.insert(0, str(TOP / "tests" / "vectors"))
 import tpv  # noqa: E402
+
+KEY = 6
 
 
 def read(path):
@@ -146,11 +149,38 @@ def test_a_stop_leaves_the_copy_and_says_74(both):
     assert read(f"{both.vault}.conflict-3")["note"] == b"from b"
 
 
-def test_a_key_is_not_changed_under_a_pod_that_knows_another_file(both):
-    done = both.b.tazpod("restore", "1", passphrase=PASSPHRASE)
-    assert_conflict(done)  # by the save of its lock
+def restore_order(generation):
+    """An order, byte by byte (docs/control-protocol.md)."""
+    credential = struct.pack("<BBHI1024s", 1, 0, len(PASSPHRASE), 0, PASSPHRASE)
+    return struct.pack("<BBBBB3sIIQ32s", 0, 1, 7, 0, 255, b"", 0, 0, generation, b"") + credential + bytes(1032)
+
+
+def ask_key(place, order):
+    reading, writing = os.pipe()
+    os.write(writing, order)
+    os.close(writing)
+    with Client(place.socket) as client:
+        answer = client.ask(KEY, [reading])
+    os.close(reading)
+    return answer
+
+
+def test_the_file_is_not_rewritten_under_a_pod_that_knows_another(both):
+    before = names(both.vault), both.vault.read_bytes()
+    answer = ask_key(both.second, restore_order(1))
+    assert (answer["code"], answer["word"]) == (75, "conflict"), answer
+    assert (names(both.vault), both.vault.read_bytes()) == before
+    assert both.b.status()["state"] == "open" and (both.b.secrets / "note").read_bytes() == b"from b"
+    answer = ask_key(both.first, restore_order(2))  # a knows it
+    assert (answer["code"], answer["word"]) == (0, ""), answer
+    assert read(both.vault)["note"] == b"common"
+
+
+def test_a_restore_stops_at_the_conflict_of_its_lock(both):
+    assert_conflict(both.b.tazpod("restore", "1", passphrase=PASSPHRASE))
     assert both.b.status()["state"] == "open"
     assert read(both.vault)["note"] == b"from a"
+    assert read(f"{both.vault}.conflict-3")["note"] == b"from b"
 
 
 def test_the_other_file_can_be_moved_aside_and_this_pod_goes_on(both):
