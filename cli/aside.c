@@ -103,7 +103,7 @@ static int died(struct wire_error *e, enum job_kind kind)
     return failed(e, kind == JOB_OPEN ? "the worker that reads the file died" : "the worker that writes the files died");
 }
 
-int aside_job(struct aside *a, enum job_kind kind, const struct secret *passphrase, struct wire_error *e)
+int aside_job(struct aside *a, enum job_kind kind, const struct secret *order, struct wire_error *e)
 {
     struct job job = {.magic = WIRE_MAGIC, .kind = kind, .flags = kind == JOB_OPEN ? JOB_ASIDE : 0};
     struct message out = {&job, sizeof job, NULL, 0};
@@ -111,7 +111,7 @@ int aside_job(struct aside *a, enum job_kind kind, const struct secret *passphra
     struct message hello = {&ready, sizeof ready, NULL, 0};
     int passed, rc = -1, pipe = -1;
 
-    if (passphrase && (pipe = passphrase_pipe(passphrase)) < 0)
+    if (order && (pipe = passphrase_pipe(order)) < 0)
         return failed(e, "a pipe can't be made");
     if (wire_recv(a->channel, &hello, &passed, 0) == (ssize_t)sizeof ready && ready.magic == WIRE_MAGIC &&
         wire_send(a->channel, &out, pipe, 0) >= 0)
@@ -156,12 +156,12 @@ void aside_end(struct aside *a)
     a->pid = 0;
 }
 
-int aside_verify(const char *file, const struct secret *passphrase, struct result *r, struct wire_error *e)
+int aside_verify(const char *file, const struct secret *order, struct result *r, struct wire_error *e)
 {
     struct aside opener = {0, -1};
     int rc = -1;
 
-    if (aside_start_opener(&opener, file, -1, e) == 0 && aside_job(&opener, JOB_OPEN, passphrase, e) == 0)
+    if (aside_start_opener(&opener, file, -1, e) == 0 && aside_job(&opener, JOB_OPEN, order, e) == 0)
         rc = aside_result(&opener, JOB_OPEN, r, e);
     aside_end(&opener);
     return rc;

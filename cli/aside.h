@@ -21,8 +21,8 @@ struct aside {
 int aside_start_opener(struct aside *a, const char *file, int out, struct wire_error *e);
 int aside_start_unpacker(struct aside *a, int in, int tree, struct wire_error *e);
 
-/* Waits until it is behind its filter, and gives it its job; the opener gets the passphrase. */
-int aside_job(struct aside *a, enum job_kind kind, const struct secret *passphrase, struct wire_error *e);
+/* Waits until it is behind its filter, and gives it its job; the opener gets an order. */
+int aside_job(struct aside *a, enum job_kind kind, const struct secret *order, struct wire_error *e);
 
 /* Its result; -1 with *e if that is an error, or if it died. */
 int aside_result(struct aside *a, enum job_kind kind, struct result *r, struct wire_error *e);
@@ -30,7 +30,7 @@ int aside_result(struct aside *a, enum job_kind kind, struct result *r, struct w
 /* Kills what is left of it, and collects it. */
 void aside_end(struct aside *a);
 
-/* An opener alone: is the file whole, and is this its passphrase? */
-int aside_verify(const char *file, const struct secret *passphrase, struct result *r, struct wire_error *e);
+/* An opener alone: is the file whole, and does the credential of the order open it? */
+int aside_verify(const char *file, const struct secret *order, struct result *r, struct wire_error *e);
 
 #endif

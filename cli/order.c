@@ -90,17 +90,3 @@ int order_new(struct secret *s, enum order_op op)
     o->slot = ORDER_NO_SLOT;
     return 0;
 }
-
-void order_passphrase(struct credential *c, const struct secret *passphrase)
-{
-    size_t len = passphrase->len;
-
-    if (len > 0 && passphrase->data[len - 1] == '\n')
-        len--;
-    if (len > sizeof c->bytes)
-        len = sizeof c->bytes;
-    memset(c, 0, sizeof *c);
-    c->type = SLOT_PASSPHRASE;
-    c->len = (uint16_t)len;
-    memcpy(c->bytes, passphrase->data, len);
-}

@@ -67,9 +67,6 @@ int order_read(int fd, struct secret *s, struct err *e);
 /* For the other end: an order with this op and nothing else, in *s. 0 or -1. */
 int order_new(struct secret *s, enum order_op op);
 
-/* A passphrase as it was read, 1 to 1024 bytes: one line end at its end does not count. */
-void order_passphrase(struct credential *c, const struct secret *passphrase);
-
 static inline struct order *order_of(const struct secret *s)
 {
     return (struct order *)(void *)s->data;

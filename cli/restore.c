@@ -27,10 +27,9 @@
 #include "beside.h"
 #include "client.h"
 #include "command.h"
-#include "open.h"
-#include "order.h"
-#include "passphrase.h"
+#include "credential.h"
 #include "prompt.h"
+#include "rewrite.h"
 
 struct wanted {
     uint64_t generation;
@@ -52,6 +51,16 @@ static int system_error(struct wire_error *e, const char *what, const char *name
 
     (void)snprintf(text, sizeof text, "%s %.200s: %s", what, name, strerror(errno));
     return set_error(e, EX_TP_IO, errno == ENOSPC ? "disk-full" : "io", text);
+}
+
+/* With the credential that opens the vault. What is typed behind it is not shown, until the caller says so. */
+static int get_order(const struct wanted *w, struct secret *order, struct wire_error *e)
+{
+    if (order_new(order, ORDER_OPEN) < 0)
+        return set_error(e, EX_TP_FAULT, "failed", "out of memory");
+    if (credential_is_typed(&w->f))
+        prompt_hush();
+    return credential_get(&w->f, &order_of(order)->current, e);
 }
 
 /* --- into a directory --- */
@@ -201,7 +210,7 @@ static void catch_signals(void)
         (void)sigaction(SIGNALS[i], &act, NULL);
 }
 
-static int unpack(const char *file, const struct secret *passphrase, int staging, struct result *r, struct wire_error *e)
+static int unpack(const char *file, const struct secret *order, int staging, struct result *r, struct wire_error *e)
 {
     struct aside opener = {0, -1}, unpacker = {0, -1};
     struct wire_error second = {0};
@@ -217,7 +226,7 @@ static int unpack(const char *file, const struct secret *passphrase, int staging
     close(fds[0]);
     close(fds[1]);
     fds[0] = fds[1] = -1;
-    if (aside_job(&opener, JOB_OPEN, passphrase, e) < 0 || aside_job(&unpacker, JOB_UNPACK, NULL, e) < 0)
+    if (aside_job(&opener, JOB_OPEN, order, e) < 0 || aside_job(&unpacker, JOB_UNPACK, NULL, e) < 0)
         goto out;
     rc = aside_result(&opener, JOB_OPEN, &opened, e);
     rc2 = aside_result(&unpacker, JOB_UNPACK, r, &second);
@@ -236,7 +245,7 @@ out:
     return rc;
 }
 
-static int restore_to(const struct wanted *w, const char *file, const struct secret *passphrase, int dir,
+static int restore_to(const struct wanted *w, const char *file, const struct secret *order, int dir,
                       struct result *r, struct wire_error *e)
 {
     char name[32];
@@ -245,7 +254,7 @@ static int restore_to(const struct wanted *w, const char *file, const struct sec
     if (staging < 0)
         return -1;
     catch_signals();
-    if (unpack(file, passphrase, staging, r, e) < 0)
+    if (unpack(file, order, staging, r, e) < 0)
         gone = empty(staging);
     else if (move_up(staging, dir, e) < 0)
         gone = empty(dir); /* it was empty before, so all that is there is ours */
@@ -260,7 +269,7 @@ static int restore_to(const struct wanted *w, const char *file, const struct sec
 static int into_directory(const struct wanted *w, const char *vault)
 {
     static struct result r;
-    struct secret passphrase = {0};
+    struct secret order = {0};
     struct wire_error e = {0};
     struct beside *list = NULL;
     const struct beside *found;
@@ -277,11 +286,9 @@ static int into_directory(const struct wanted *w, const char *vault)
     dir = open_target(w, &e);
     if (dir < 0)
         goto out;
-    if (passphrase_is_typed(&w->f))
-        prompt_hush();
-    if (passphrase_get(&w->f, false, &passphrase, &e) == 0)
-        rc = restore_to(w, file, &passphrase, dir, &r, &e);
-    secret_free(&passphrase);
+    if (get_order(w, &order, &e) == 0)
+        rc = restore_to(w, file, &order, dir, &r, &e);
+    secret_free(&order);
     prompt_unhush();
 out:
     free(list);
@@ -298,40 +305,6 @@ out:
 
 /* --- into the vault --- */
 
-/* One request that carries what is in s. */
-static int ask(enum request_type type, const struct secret *s, struct reply *reply, struct wire_error *e)
-{
-    int fd = -1, rc = -1, pass = passphrase_pipe(s);
-
-    if (pass < 0)
-        return set_error(e, EX_TP_FAULT, "failed", "a pipe can't be made");
-    fd = client_connect(e);
-    if (fd >= 0 && client_ask(fd, (struct request){.type = (uint16_t)type}, pass, reply, e) == 0) {
-        *e = reply->error;
-        rc = e->word[0] ? -1 : 0;
-    }
-    close(pass);
-    if (fd >= 0)
-        close(fd);
-    return rc;
-}
-
-static int order_restore(const struct secret *passphrase, uint64_t generation, struct reply *reply, struct wire_error *e)
-{
-    struct secret s = {0};
-    struct order *o;
-    int rc;
-
-    if (order_new(&s, ORDER_RESTORE) < 0)
-        return set_error(e, EX_TP_FAULT, "failed", "out of memory");
-    o = order_of(&s);
-    o->generation = generation;
-    order_passphrase(&o->current, passphrase);
-    rc = ask(REQ_KEY, &s, reply, e);
-    secret_free(&s);
-    return rc;
-}
-
 /* Whoever asks for a lock must not be in its way, wherever he stands and whatever he was given. */
 static void let_go(void)
 {
@@ -345,13 +318,13 @@ static void let_go(void)
     (void)syscall(SYS_close_range, STDERR_FILENO + 1, ~0u, 0); /* before Linux 5.9 they stay */
 }
 
-/* With a wrong passphrase the vault would be locked, and stay so. A file that is damaged is what one comes
+/* With a wrong credential the vault would be locked, and stay so. A file that is damaged is what one comes
  * from. */
-static int is_passphrase(const char *vault, const struct secret *passphrase, struct wire_error *e)
+static int opens(const char *vault, const struct secret *order, struct wire_error *e)
 {
     static struct result r;
 
-    if (aside_verify(vault, passphrase, &r, e) == 0 || e->code == EX_TP_DAMAGED || e->code == EX_TP_NO_VAULT)
+    if (aside_verify(vault, order, &r, e) == 0 || e->code == EX_TP_DAMAGED || e->code == EX_TP_NO_VAULT)
         return 0;
     return -1;
 }
@@ -380,7 +353,8 @@ static int is_earlier(const struct wanted *w, const char *vault, struct wire_err
 static int into_vault(const struct wanted *w)
 {
     static struct reply r;
-    struct secret passphrase = {0};
+    const struct request unlock = {.type = REQ_UNLOCK};
+    struct secret order = {0};
     struct wire_error e = {0}, why = {0};
     uint64_t before;
     bool open;
@@ -394,10 +368,7 @@ static int into_vault(const struct wanted *w)
     open = r.status.state == VAULT_OPEN || r.status.state == VAULT_SAVING;
     if (is_earlier(w, r.status.vault, &e) < 0)
         return say_error("restore", &e);
-    if (passphrase_is_typed(&w->f))
-        prompt_hush();
-    if (passphrase_get(&w->f, false, &passphrase, &e) < 0 ||
-        (open && is_passphrase(r.status.vault, &passphrase, &e) < 0))
+    if (get_order(w, &order, &e) < 0 || (open && opens(r.status.vault, &order, &e) < 0))
         goto out;
     prompt_unhush(); /* before its descriptor goes */
     let_go();
@@ -408,8 +379,11 @@ static int into_vault(const struct wanted *w)
             goto out;
     }
     before = r.status.generation;
-    rc = order_restore(&passphrase, w->generation, &r, &e);
-    if (open && ask(REQ_UNLOCK, &passphrase, &r, &why) < 0) {
+    order_of(&order)->op = ORDER_RESTORE;
+    order_of(&order)->generation = w->generation;
+    rc = rewrite_request(&order, &r, &e);
+    order_of(&order)->op = ORDER_OPEN;
+    if (open && order_request(&unlock, &order, &r, &why) < 0) {
         say("the vault is locked now, and could not be opened again: %s [%s]", why.text, why.word);
         e = rc < 0 ? e : why;
         rc = -1;
@@ -417,7 +391,7 @@ static int into_vault(const struct wanted *w)
     if (rc < 0 && open && !why.word[0])
         say("the vault is open again as it was, generation %" PRIu64, before);
 out:
-    secret_free(&passphrase);
+    secret_free(&order);
     prompt_unhush();
     if (rc < 0)
         return say_error("restore", &e);
@@ -460,7 +434,7 @@ static int parse(int argc, char **argv, struct wanted *w)
         say("restore: --force goes without --to, and --force-disk with it");
         return EX_TP_USAGE;
     }
-    return flags_parse(n, rest, FLAGS_PASSPHRASE, &w->f);
+    return flags_parse(n, rest, FLAGS_PASSPHRASE | FLAGS_CREDENTIAL, &w->f);
 }
 
 int cli_restore(int argc, char **argv)

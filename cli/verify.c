@@ -13,7 +13,7 @@
 #include "aside.h"
 #include "beside.h"
 #include "command.h"
-#include "passphrase.h"
+#include "credential.h"
 #include "prompt.h"
 
 /* A file by its name, or one beside the vault by its generation; a name of digits alone needs a ./ in
@@ -51,7 +51,7 @@ static char *find_file(const char *word, int *rc)
 int cli_verify(int argc, char **argv)
 {
     static struct result result;
-    struct secret passphrase = {0};
+    struct secret order = {0};
     struct wire_error e;
     struct flags f;
     char *file = NULL, when[40];
@@ -61,19 +61,24 @@ int cli_verify(int argc, char **argv)
         say("verify: which file? tazpod verify FILE");
         return EX_TP_USAGE;
     }
-    rc = flags_parse(argc - 1, argv + 1, FLAGS_PASSPHRASE, &f);
+    rc = flags_parse(argc - 1, argv + 1, FLAGS_PASSPHRASE | FLAGS_CREDENTIAL, &f);
     if (rc != EX_TP_OK)
         return rc;
     file = find_file(argv[1], &rc);
     if (!file)
         return rc;
     (void)signal(SIGPIPE, SIG_IGN);
-    if (passphrase_is_typed(&f))
+    if (order_new(&order, ORDER_OPEN) < 0) {
+        say("can't verify: out of memory [failed]");
+        free(file);
+        return EX_TP_FAULT;
+    }
+    if (credential_is_typed(&f))
         prompt_hush();
-    rc = passphrase_get(&f, false, &passphrase, &e);
+    rc = credential_get(&f, &order_of(&order)->current, &e);
     if (rc == 0)
-        rc = aside_verify(file, &passphrase, &result, &e);
-    secret_free(&passphrase);
+        rc = aside_verify(file, &order, &result, &e);
+    secret_free(&order);
     prompt_unhush();
     if (rc < 0)
         rc = say_error("verify", &e);

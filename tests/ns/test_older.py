@@ -13,9 +13,9 @@ from nsinit import DEADLINE_S, OWNER, PASSPHRASE
 
 @pytest.fixture
 def pod(start, place):
-    """Locked, with generations 1 to 4 on disk; the newest is 4."""
-    pod = start("sleep", "infinity", place=place).ready().create()
-    for n in (2, 3, 4):
+    """Locked, with generations 1 to 5 on disk; the newest is 5."""
+    pod = start("sleep", "infinity", place=place).ready().create_whole()
+    for n in (3, 4, 5):
         pod.write("note", f"generation {n}".encode())
         pod.ok("save")
     pod.ok("lock")
@@ -47,7 +47,7 @@ def test_an_older_file_is_refused_with_both_generations_and_dates(pod, place):
     put(place, 2)
     said = assert_older(unlock(pod))
     date = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
-    assert re.search(rf"generation 2, saved {date}, and generation 4, saved {date}, was seen", said), said
+    assert re.search(rf"generation 3, saved {date}, and generation 5, saved {date}, was seen", said), said
     assert "--accept-older" in said
     assert pod.status()["state"] == "locked" and not place.left_in_ram()
 
@@ -55,21 +55,21 @@ def test_an_older_file_is_refused_with_both_generations_and_dates(pod, place):
 def test_the_newest_and_a_newer_one_need_nothing(pod, place):
     copy = place.vault.read_bytes()
     pod.unlock()
-    pod.write("note", b"generation 5")
+    pod.write("note", b"generation 6")
     pod.ok("lock")
     newer = place.vault.read_bytes()
     place.vault.write_bytes(copy)
     assert_older(unlock(pod))
     place.vault.write_bytes(newer)
     assert unlock(pod).returncode == 0
-    assert note(pod) == "generation 5"
+    assert note(pod) == "generation 6"
 
 
 def test_it_opens_when_it_is_accepted_and_is_never_asked_about_again(pod, place):
     put(place, 2)
     assert_older(unlock(pod))
     assert unlock(pod, "--accept-older").returncode == 0
-    assert note(pod) == "generation 2"
+    assert note(pod) == "generation 3"
     pod.ok("lock")
     assert unlock(pod).returncode == 0
     pod.ok("lock")
@@ -82,7 +82,7 @@ def test_acceptance_holds_even_if_the_pod_is_killed_before_it_saves(pod, place, 
     pod.wait()
     again = start("sleep", "infinity", place=place).ready()
     assert unlock(again).returncode == 0
-    assert note(again) == "generation 2"
+    assert note(again) == "generation 3"
 
 
 def test_another_older_file_is_asked_about_again(pod, place):
@@ -97,12 +97,12 @@ def test_after_a_save_the_accepted_line_is_the_newest(pod, place):
     newest = place.vault.read_bytes()
     put(place, 2)
     assert unlock(pod, "--accept-older").returncode == 0
-    pod.write("note", b"went on from 2")
+    pod.write("note", b"went on from 3")
     pod.ok("lock")
-    assert unlock(pod).returncode == 0 and note(pod) == "went on from 2"
+    assert unlock(pod).returncode == 0 and note(pod) == "went on from 3"
     pod.ok("lock")
-    place.vault.write_bytes(newest)  # generation 4, and 3 was seen last: newer
-    assert unlock(pod).returncode == 0 and note(pod) == "generation 4"
+    place.vault.write_bytes(newest)  # generation 5, and 4 was seen last: newer
+    assert unlock(pod).returncode == 0 and note(pod) == "generation 5"
 
 
 @pytest.mark.parametrize("damage", ["missing", "empty", "cut", "changed", "a-folder", "a-link"])
@@ -125,7 +125,7 @@ def test_a_note_that_is_no_use_refuses_nothing_and_is_mended_by_a_save(pod, plac
     assert unlock(pod).returncode == 0
     pod.write("note", b"anew")
     pod.ok("lock")
-    put(place, 1)  # what was generation 2 before
+    put(place, 1)  # what was generation 3 before
     if damage == "a-folder":
         assert unlock(pod).returncode == 0  # it can't be written: no reason for anything to fail
     else:
@@ -178,7 +178,7 @@ def test_a_yes_at_the_terminal_opens_it_with_the_passphrase_typed_once(pod, plac
     terminal.expect("the vault is open")
     terminal.expect(pexpect.EOF)
     terminal.close()
-    assert terminal.exitstatus == 0 and note(pod) == "generation 2"
+    assert terminal.exitstatus == 0 and note(pod) == "generation 3"
     pod.ok("lock")
     assert unlock(pod).returncode == 0
 

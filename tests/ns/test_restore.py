@@ -276,8 +276,13 @@ def start_to(place, *words):
 
 
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGHUP", "SIGINT-to-all", "unpacker-killed", "opener-killed"])
-def test_whoever_is_ended_leaves_nothing(pod, place, ram, how):
-    process, workers = start_to(place, 3, "--to", ram)
+def test_whoever_is_ended_leaves_nothing(start, place, ram, how):
+    pod = start("sleep", "infinity", place=place).ready()
+    # A derivation that takes its time: the workers are caught in it.
+    pod.ok("unlock", "--create", "--kdf-memory", "64M", "--kdf-time", "16", passphrase=PASSPHRASE)
+    pod.write("note", b"a secret")
+    pod.ok("save")
+    process, workers = start_to(place, 2, "--to", ram)
     if how == "unpacker-killed":
         os.kill(workers["unpack"], signal.SIGKILL)
     elif how == "opener-killed":
