@@ -115,7 +115,7 @@ def test_a_note_that_is_no_use_refuses_nothing_and_is_mended_by_a_save(pod, plac
     elif damage == "cut":
         seen.write_bytes(text[:40])
     elif damage == "changed":
-        seen.write_bytes(text.replace(b" 4 ", b" x "))
+        seen.write_bytes(text.replace(b" 5 ", b" x "))
     elif damage == "a-folder":
         seen.mkdir()
     elif damage == "a-link":
