@@ -585,7 +585,7 @@ class Pod:
 # ---- the control socket, by hand (docs/control-protocol.md) ----
 
 MAGIC, VERSION = 0x31505A54, 1
-STATUS, UNLOCK, CREATE, SAVE, LOCK = 1, 2, 3, 4, 5
+STATUS, UNLOCK, CREATE, SAVE, LOCK, KEY = 1, 2, 3, 4, 5, 6
 REQUEST = struct.Struct("=IHHIII12s")
 REPLY_SIZE = 1408
 STATES = ("absent", "locked", "opening", "open", "saving", "locking", "stopping")
