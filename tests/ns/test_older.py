@@ -142,6 +142,20 @@ def test_a_new_vault_in_the_place_of_one_is_not_older(pod, place):
     assert unlock(pod).returncode == 0
 
 
+def test_a_newer_file_that_was_only_opened_and_locked_counts_as_seen(pod, place):
+    """It came from somewhere else, and nothing is changed in it here."""
+    note_then = place.vault.with_name("vault.tpv.seen").read_bytes()
+    pod.unlock()
+    pod.write("note", b"generation 6")
+    pod.ok("lock")
+    place.vault.with_name("vault.tpv.seen").write_bytes(note_then)  # what this place knew before it came
+    os.chown(place.vault.with_name("vault.tpv.seen"), OWNER, OWNER)
+    pod.unlock()
+    pod.ok("lock")
+    put(place, 1)
+    assert "generation 6" in assert_older(unlock(pod))
+
+
 def test_a_wrong_passphrase_is_told_before_the_age(pod, place):
     put(place, 2)
     assert pod.tazpod("unlock", passphrase=b"another").returncode == 77

@@ -139,15 +139,19 @@ def test_who_holds_the_vault_is_named_and_force_ends_him(pod, place):
 
 
 def test_whoever_asks_is_not_in_his_own_way(pod, place):
-    """He stands in the vault, and his standard input is in it."""
+    """He stands in the vault, and his standard input is in it: an unmount would be held up by that."""
     (pod.secrets / "passphrase").write_bytes(PASSPHRASE)
     os.chown(pod.secrets / "passphrase", OWNER, OWNER)
-    words, keywords = pod.command("restore", "3", "--passphrase-file", "passphrase")
-    done = subprocess.run(["nsenter", "--target", str(pod.pid), "--mount", "--pid", "--", "setpriv", "--reuid", str(OWNER), "--regid", str(OWNER),
-                           "--clear-groups", "sh", "-c", f"cd {place.secrets} && exec \"$@\" < note", "sh",
-                           str(programs() / "tazpod"), "restore", "3", "--passphrase-file", "passphrase"],
-                          env=keywords["env"], capture_output=True, timeout=DEADLINE_S)
-    said(done, 0)
+    _, keywords = pod.command("restore")
+    asking = subprocess.Popen(["setpriv", "--reuid", str(OWNER), "--regid", str(OWNER), "--clear-groups", "sh", "-c",
+                               f"cd {place.secrets} && exec \"$@\" < note 5< note", "sh", str(programs() / "tazpod"), "restore", "3",
+                               "--passphrase-file", "passphrase"], env=keywords["env"], stderr=subprocess.PIPE)
+    rewriter = pod.stop_worker("rewrite")
+    held = {os.readlink(path) for path in (f"/proc/{asking.pid}/cwd", *pathlib.Path(f"/proc/{asking.pid}/fd").iterdir())}
+    os.kill(rewriter, signal.SIGCONT)
+    text = asking.communicate(timeout=DEADLINE_S)[1]
+    assert asking.returncode == 0, text
+    assert "/" in held and not [name for name in held if str(place.run) in name], held
     assert note(pod) == "generation 3"
 
 
