@@ -4,6 +4,7 @@
 
 #include "../vault/base/io.h"
 #include "../vault/seal.h"
+#include "../vault/seen.h"
 #include "slots.h"
 
 int work_read_header(int fd, uint64_t size, uint8_t *bytes, size_t *len, struct header *h,
@@ -32,7 +33,7 @@ int work_open(struct work *w, struct err *e)
     uint64_t size = 0;
     size_t len = 0;
     unsigned used;
-    int fd, rc = -1;
+    int fd, accepted, rc = -1;
 
     fd = store_read(w->store, &size, e);
     if (fd < 0)
@@ -41,8 +42,10 @@ int work_open(struct work *w, struct err *e)
         order_read(w->passphrase, &order, e) < 0 || order_is(&order, ORDER_OPEN, ORDER_OPEN, e) < 0 ||
         slots_open(w, &h, &order_of(&order)->current, w->key, &used, e) < 0)
         goto out;
+    accepted = (order_of(&order)->flags & ORDER_ACCEPT_OLDER) != 0;
     secret_free(&order);
-    if (seal_header_check(bytes, len, &h, w->key, e) < 0)
+    if (seal_header_check(bytes, len, &h, w->key, e) < 0 ||
+        (!(w->job->flags & JOB_ASIDE) && seen_check(w->store, bytes, len, &h, accepted, e) < 0))
         goto out;
     /* The whole stream is proven before one byte of it reaches the unpacker. */
     if (seal_open_stream(w->key, &h, bytes, len, fd, size, -1, digest, e) < 0 ||

@@ -10,6 +10,7 @@
 
 #include "../vault/base/io.h"
 #include "../vault/seal.h"
+#include "../vault/seen.h"
 #include "slots.h"
 
 /* A vault file that is read, and the key that opens it. */
@@ -320,7 +321,8 @@ static int rewrite(struct work *w, const struct order *o, struct source *now, st
     unsigned used;
     int changed;
 
-    if (source_read(now, e) < 0 || check_place(w, now, e) < 0 || source_open(w, now, &o->current, key, &used, e) < 0)
+    if (source_read(now, e) < 0 || check_place(w, now, e) < 0 || source_open(w, now, &o->current, key, &used, e) < 0 ||
+        seen_check(w->store, now->bytes, now->len, &now->h, (o->flags & ORDER_ACCEPT_OLDER) != 0, e) < 0)
         return -1;
     h = now->h;
     if (apply(w, o, &h, used, key, w->key, &changed, e) < 0 || prove(o, &h, used, changed, w->key, e) < 0)
@@ -338,8 +340,9 @@ static int rewrite(struct work *w, const struct order *o, struct source *now, st
                    &(struct seal_from){.key = content_key, .h = &content->h, .bytes = content->bytes, .len = content->len,
                                        .fd = content->fd, .size = content->size},
                    &h, w->key, w->result->digest, e) < 0 ||
-        store_commit(w->store, 0, e) < 0)
+        store_commit(w->store, STORE_KEEP, e) < 0)
         return -1;
+    seen_note(w->store, w->result->header, w->result->header_len, &h);
     if (o->op == ORDER_REKEY && (o->flags & ORDER_DROP_HISTORY))
         store_drop_earlier(w->store);
     w->result->generation = h.gen;
@@ -358,6 +361,7 @@ int work_rewrite(struct work *w, struct err *e)
         err_set(e, ERR_INTERNAL, "failed", "out of memory");
         goto out;
     }
+    store_history(w->store, w->job->kdf_ops, w->job->mark);
     if (order_read(w->passphrase, &order, e) < 0 || order_is(&order, ORDER_ADD, ORDER_RESTORE, e) < 0 || store_lock(w->store, e) < 0)
         goto out;
     now.fd = store_read(w->store, &now.size, e);
