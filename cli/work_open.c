@@ -107,7 +107,7 @@ int work_open(struct work *w, struct err *e)
     if (seal_header_check(bytes, len, &h, w->key, e) < 0)
         goto out;
     /* The whole stream is proven before one byte of it reaches the unpacker. */
-    if (seal_open_stream(w->key, &h, bytes, len, fd, size, -1, digest, e) < 0 ||
+    if (seal_open_stream(w->key, &h, bytes, len, fd, size, -1, NULL, e) < 0 ||
         seal_open_stream(w->key, &h, bytes, len, fd, size, WORK_OUT, digest, e) < 0)
         goto out;
     w->result->header_len = (uint32_t)len;
