@@ -22,6 +22,7 @@ enum {
     WHOLE_MAX = 1024 * 1024, /* a file up to this is read whole, so that it is consistent */
     READ_TRIES = 3,
     PAGE = 4096,
+    SECOND_NS = 1000000000,
 };
 
 /* What a file takes of a tmpfs: its content in whole pages, names and inodes being free. So a tree
@@ -29,6 +30,27 @@ enum {
 static uint64_t in_pages(uint64_t bytes)
 {
     return (bytes + PAGE - 1) / PAGE * PAGE;
+}
+
+/* A pax time is a decimal number. libarchive takes what stands in front of the point for seconds and
+ * what stands behind it for nanoseconds, both ways; but 1.25 s before 1970 are -2 seconds and 750
+ * million nanoseconds. -0.25 it can't say at all, so a time within that one second becomes its end. */
+static struct timespec to_pax(struct timespec t)
+{
+    if (t.tv_sec < 0 && t.tv_nsec > 0) {
+        t.tv_sec++;
+        t.tv_nsec = t.tv_sec < 0 ? SECOND_NS - t.tv_nsec : 0;
+    }
+    return t;
+}
+
+static struct timespec from_pax(struct timespec t)
+{
+    if (t.tv_sec < 0 && t.tv_nsec > 0) {
+        t.tv_sec--;
+        t.tv_nsec = SECOND_NS - t.tv_nsec;
+    }
+    return t;
 }
 
 /* --- packing --- */
@@ -104,10 +126,12 @@ static int fits(struct packer *p, uint64_t size)
 
 static void entry_start(struct packer *p, const struct stat *sb)
 {
+    struct timespec t = to_pax(sb->st_mtim);
+
     archive_entry_clear(p->entry);
     archive_entry_copy_pathname(p->entry, p->path);
     archive_entry_set_mode(p->entry, (sb->st_mode & S_IFMT) | (sb->st_mode & 0777));
-    archive_entry_set_mtime(p->entry, sb->st_mtim.tv_sec, sb->st_mtim.tv_nsec);
+    archive_entry_set_mtime(p->entry, t.tv_sec, t.tv_nsec);
     archive_entry_set_size(p->entry, 0);
 }
 
@@ -507,8 +531,9 @@ static int open_parent(struct unpacker *u, const char *path, const char **name)
 
 static void entry_times(struct archive_entry *entry, struct timespec t[2])
 {
-    t[0].tv_sec = t[1].tv_sec = archive_entry_mtime(entry);
-    t[0].tv_nsec = t[1].tv_nsec = archive_entry_mtime_nsec(entry);
+    struct timespec mtime = {archive_entry_mtime(entry), archive_entry_mtime_nsec(entry)};
+
+    t[0] = t[1] = from_pax(mtime);
 }
 
 static int make_file(struct unpacker *u, struct archive_entry *entry, int dir, const char *name)
