@@ -337,6 +337,9 @@ def bad_bodies():
     add("good", "four-chunks", base, "ok", "what the bad bodies are made of", entries=entries)
     even = vault([file("f", bytes(2 * 65536 - 1536))], comp=0)
     add("good", "last-chunk-full", even, "ok", entries=[file("f", bytes(2 * 65536 - 1536))])
+    chunks = tpv.cut(tpv.make_tar([file("f", bytes(2 * 65536 - 1536))]))
+    add("good", "last-chunk-empty", vault(comp=0, chunks=[(m, tpv.MESSAGE) for m, _ in chunks] + [(b"", tpv.FINAL)]), "ok",
+        "behind a full one", entries=[file("f", bytes(2 * 65536 - 1536))])
     front, rest = base[:360 + 24], base[360 + 24:-16]
     parts = [rest[i:i + step] for i in range(0, len(rest), step)]
     plain = [m for m, _ in tpv.cut(tar)]
