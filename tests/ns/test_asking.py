@@ -32,7 +32,7 @@ NAMES = {b"Passphrase: ": "open", b"[y/N] ": "create", b"New passphrase: ": "def
 
 @pytest.fixture
 def locked(start, place):
-    pod = start("sleep", "infinity", place=place).ready().create()
+    pod = start("sleep", "infinity", place=place).ready().create_whole()
     place.write("one", CONTENT)
     pod.ok("lock")
     return pod
