@@ -241,6 +241,30 @@ def test_the_slots_that_tazpod_makes_open_by_their_own_credential_alone(start, p
     assert [e["content"] for e in entries] == [b"changed"]
 
 
+def test_codes_and_identities_mean_the_same_to_both(start, place):
+    pod = start(place=place).ready()
+    ask(pod, CREATE, order(MAKE, (tpv.PASSPHRASE, PASSPHRASE), (tpv.CODE, CODE)), ops=1, memory=8192)
+    place.write("token", b"s3cret")
+    (place.work / "keys").mkdir()
+    os.chown(place.work / "keys", OWNER, OWNER)
+    recipient = pod.ok("key", "new-identity", str(place.work / "keys" / "machine")).strip()
+    pod.ok("key", "add", "--recipient", recipient, "--label", "machine", passphrase=PASSPHRASE)
+    pod.ok("lock")
+    # Theirs, read here.
+    lines = (place.work / "keys" / "machine").read_text().splitlines()
+    secret = tpv.unspell(tpv.IDENTITY, next(line for line in lines if not line.startswith("#")))
+    assert na.crypto_scalarmult_base(secret) == tpv.unspell("recipient", recipient)
+    assert [e["name"] for e in read(place, tpv.Credential(tpv.IDENTITY, secret))[1]] == ["token"]
+    # Ours, read there.
+    (place.work / "keys" / "ours").write_text(tpv.spell(tpv.IDENTITY, secret) + "\n")
+    pod.ok("unlock", "--identity-file", str(place.work / "keys" / "ours"))
+    pod.ok("lock")
+    pod.ok("unlock", "--recovery", passphrase=tpv.spell(tpv.CODE, CODE).lower().encode())
+    pod.ok("lock")
+    other = pod.tazpod("unlock", "--recovery", passphrase=tpv.spell(tpv.CODE, bytes(20)).encode())
+    assert other.returncode == 77 and b"[wrong-recovery-code]" in other.stderr
+
+
 def test_every_byte_of_a_saved_file_counts(start, place):
     """The control: the reader refuses what it opened, once a byte of it is another."""
     pod = start(place=place).ready().create()

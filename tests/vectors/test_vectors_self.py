@@ -97,6 +97,23 @@ def test_libsodium_opens_the_sealed_box_and_its_key_commits():
     assert slot["commit"] == tpv.blake(24, b"vault1 slot" + ctx, dk)
 
 
+def test_a_code_is_read_however_it_is_written_down_and_only_whole():
+    text = tpv.spell(tpv.CODE, bytes(range(20)))
+    assert text == "000G-40R4-0M30-E209-185G-R38E-1W81-24GK-" + text[-4:]
+    for other in (text.lower(), text.replace("-", ""), text.replace("0", "O"), text.replace("1", "l"),
+                  text.replace("-", " ")):
+        assert tpv.unspell(tpv.CODE, other) == bytes(range(20))
+    for at, letter in enumerate(text):
+        if letter != "-":
+            with pytest.raises(ValueError):
+                tpv.unspell(tpv.CODE, text[:at] + ("Z" if letter != "Z" else "Y") + text[at + 1:])
+    for kind in (tpv.IDENTITY, "recipient"):
+        text = tpv.spell(kind, bytes(range(32)))
+        assert tpv.unspell(kind, text) == bytes(range(32))
+        with pytest.raises(ValueError):
+            tpv.unspell(kind, text[:-1])
+
+
 def test_the_same_vectors_come_out_twice():
     again = make_vectors.build()
     assert [hashlib.sha256(d).digest() for _, d in again] == \
@@ -116,7 +133,7 @@ def test_the_command_line_reads_what_it_wrote(tmp_path):
     assert [(e["name"], e["type"], e["size"]) for e in json.loads(out)] == \
         [("d", "dir", 0), ("d/f", "file", 70000), ("l", "symlink", 0)]
     (tmp_path / "code.tpv").write_bytes(BYTES["good-only-code.tpv"])
-    (tmp_path / "code").write_text(make_vectors.CODE.hex() + "\n")
+    (tmp_path / "code").write_text(tpv.spell(tpv.CODE, make_vectors.CODE) + "\n")
     out = subprocess.run([*run, "read", str(tmp_path / "code.tpv"), str(tmp_path / "code"), "--code"], check=True,
                          stdout=subprocess.PIPE).stdout
     assert [e["name"] for e in json.loads(out)] == ["token"]

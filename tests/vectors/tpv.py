@@ -108,6 +108,44 @@ def end_mark(size):
     return END + struct.pack("<Q", size)
 
 
+# ---- codes as text ---------------------------------------------------------
+
+DIGITS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+CONTEXTS = {CODE: b"tazpod recovery code", IDENTITY: b"tazpod identity", "recipient": b"tazpod recipient"}
+PREFIXES = {CODE: "", IDENTITY: "TAZPOD-IDENTITY-", "recipient": "tazpod-recipient-"}
+SIZES = {CODE: 20, IDENTITY: 32, "recipient": 32}
+
+
+def base32(data):
+    count = -(-len(data) * 8 // 5)
+    value = int.from_bytes(data, "big") << count * 5 - len(data) * 8
+    return "".join(DIGITS[value >> 5 * n & 31] for n in reversed(range(count)))
+
+
+def spell(kind, data):
+    """The text of a recovery code, an identity or its public key."""
+    digits, check = base32(data), base32(blake(16, CONTEXTS[kind] + data))[:4]
+    return PREFIXES[kind] + "-".join([*(digits[n:n + 4] for n in range(0, len(digits), 4)), check])
+
+
+def unspell(kind, text):
+    """Its bytes, or ValueError."""
+    if not text.startswith(PREFIXES[kind]):
+        raise ValueError("another kind of code")
+    digits = "".join(text.removeprefix(PREFIXES[kind]).replace("-", "").split()).upper().translate(
+        str.maketrans("OIL", "011"))
+    size, value = SIZES[kind], 0
+    for digit in digits[:-4]:
+        value = value << 5 | DIGITS.index(digit)
+    spare = len(digits[:-4]) * 5 - size * 8
+    if not 0 <= spare < 5 or value & (1 << spare) - 1:
+        raise ValueError("length of a code")
+    data = (value >> spare).to_bytes(size, "big")
+    if base32(blake(16, CONTEXTS[kind] + data))[:4] != digits[-4:]:
+        raise ValueError("checksum of a code")
+    return data
+
+
 # ---- writing ---------------------------------------------------------------
 
 def make_slot(dk, suite, version, vault_id, place, rnd, *, type=1, passphrase=b"", index=None,
@@ -529,15 +567,18 @@ def main():
     parser.add_argument("--mem", type=int, default=65536, help="write: Argon2id memory in KiB")
     kinds = parser.add_mutually_exclusive_group()
     kinds.add_argument("--code", dest="kind", action="store_const", const=CODE, default=PASSPHRASE,
-                       help="read: PASSFILE holds the 20 bytes of a recovery code, in hex")
+                       help="read: PASSFILE holds a recovery code")
     kinds.add_argument("--identity", dest="kind", action="store_const", const=IDENTITY,
-                       help="read: PASSFILE holds an X25519 secret key, 32 bytes in hex")
+                       help="read: PASSFILE is an identity file")
     args = parser.parse_args()
     if (args.verb == "write") != (args.dir is not None):
         parser.error("DIR belongs to write, and only to write")
     with open(args.passfile, "rb") as f:
         passphrase = f.read().removesuffix(b"\n")
-    secret = passphrase if args.kind == PASSPHRASE else bytes.fromhex(passphrase.decode("ascii"))
+    secret = passphrase
+    if args.kind != PASSPHRASE:
+        lines = [line for line in passphrase.decode().splitlines() if line.startswith(PREFIXES[args.kind])]
+        secret = unspell(args.kind, lines[0])
     try:
         if args.verb == "read":
             with open(args.file, "rb") as f:
