@@ -31,9 +31,9 @@ import ctypes
 import os
 import pathlib
 import shutil
-import signal
 import statistics
 import subprocess
+import tempfile
 import threading
 import time
 
@@ -227,12 +227,20 @@ class Gocryptfs(Peer):
 
     def __init__(self, *where):
         super().__init__(*where)
+        self.mount()
+
+    def mount(self):
         for name in ("open", "closed"):
             (self.disk / name).mkdir()
         (self.disk / "passphrase").write_bytes(b"a passphrase")
         gocryptfs = ["gocryptfs", "-q", "-nosyslog", "-passfile", self.disk / "passphrase"]
-        subprocess.run([*gocryptfs, "-init", "-scryptn", "10", self.disk / "closed"], check=True)
-        subprocess.run([*gocryptfs, self.disk / "closed", self.disk / "open"], check=True)
+        for more in (["-init", "-scryptn", "10", self.disk / "closed"], [self.disk / "closed", self.disk / "open"]):
+            # Not a pipe for its errors: the one that stays would hold it open.
+            with tempfile.TemporaryFile() as errors:
+                done = subprocess.run([*gocryptfs, *more], stderr=errors, stdout=errors)
+                errors.seek(0)
+                if done.returncode:
+                    raise subprocess.CalledProcessError(done.returncode, "gocryptfs", stderr=errors.read())
 
     def close(self):
         if os.path.ismount(self.disk / "open"):
@@ -243,10 +251,18 @@ class Gocryptfs(Peer):
 
 
 def peers_that_work():
-    """(classes, why others don't)"""
-    if os.path.exists("/dev/fuse"):
-        return {"age": Age, "gpg": Gpg, "gocryptfs": Gocryptfs}, None
-    return {"age": Age, "gpg": Gpg}, "gocryptfs was left out: this machine has no /dev/fuse to mount it with"
+    """(classes, why one was left out)"""
+    classes = {"age": Age, "gpg": Gpg, "gocryptfs": Gocryptfs}
+    with tempfile.TemporaryDirectory() as folder:
+        trial = Gocryptfs.__new__(Gocryptfs)
+        trial.disk = pathlib.Path(folder)
+        try:
+            trial.mount()
+        except subprocess.CalledProcessError as error:
+            del classes["gocryptfs"]
+            return classes, f"gocryptfs was left out, it can't mount here: {error.stderr.decode().strip()}"
+        trial.close()
+    return classes, None
 
 
 # ---- peak memory ----
