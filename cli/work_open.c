@@ -38,7 +38,7 @@ int work_open(struct work *w, struct err *e)
     if (fd < 0)
         return -1;
     if (work_read_header(fd, size, bytes, &len, &h, e) < 0 ||
-        order_read(w->passphrase, &order, e) < 0 ||
+        order_read(w->passphrase, &order, e) < 0 || order_is(&order, ORDER_OPEN, ORDER_OPEN, e) < 0 ||
         slots_open(w, &h, &order_of(&order)->current, w->key, &used, e) < 0)
         goto out;
     secret_free(&order);
@@ -78,7 +78,7 @@ int work_create(struct work *w, struct err *e)
     if (!header_cost_valid(ops, mem))
         return err_set(e, ERR_CANT_CREATE, "kdf-limit", "a key derivation of that cost would not be read again: take 1 to 16 passes (--kdf-time) "
                        "over 8M to 1G (--kdf-memory)");
-    if (order_read(w->passphrase, &order, e) < 0)
+    if (order_read(w->passphrase, &order, e) < 0 || order_is(&order, ORDER_OPEN, ORDER_CREATE, e) < 0)
         goto out;
     o = order_of(&order);
     kdf_random(h.vault_id, sizeof h.vault_id);

@@ -239,6 +239,7 @@ static int write_file(struct work *w, const struct seal_from *from, struct heade
                       uint8_t digest[DIGEST], struct err *e)
 {
     struct result *r = w->result;
+    struct header again_h;
     uint8_t again[DIGEST];
     uint64_t size = 0;
     int rc = -1, fd = store_begin(w->store, e);
@@ -248,6 +249,8 @@ static int write_file(struct work *w, const struct seal_from *from, struct heade
         return -1;
     len = seal_header_make(h, key, r->header);
     r->header_len = (uint32_t)len;
+    if (header_length(r->header, len, e) != len || header_parse(r->header, len, &again_h, e) < 0)
+        goto out; /* what no reader would take */
     if (io_write(fd, r->header, len) < 0) {
         err_sys(e, "write the vault");
         goto out;
@@ -355,7 +358,7 @@ int work_rewrite(struct work *w, struct err *e)
         err_set(e, ERR_INTERNAL, "failed", "out of memory");
         goto out;
     }
-    if (order_read(w->passphrase, &order, e) < 0 || store_lock(w->store, e) < 0)
+    if (order_read(w->passphrase, &order, e) < 0 || order_is(&order, ORDER_ADD, ORDER_RESTORE, e) < 0 || store_lock(w->store, e) < 0)
         goto out;
     now.fd = store_read(w->store, &now.size, e);
     if (now.fd >= 0)
