@@ -27,10 +27,9 @@ import traceback
 import nsinit
 
 CONT, SYSCALL, DETACH = 7, 24, 17
-GETREGSET, SETREGSET, SEIZE, INTERRUPT, LISTEN, GETEVENTMSG, GET_SYSCALL_INFO = (
-    0x4204, 0x4205, 0x4206, 0x4207, 0x4208, 0x4201, 0x420E)
+GETREGSET, SETREGSET, SEIZE, INTERRUPT, LISTEN, GET_SYSCALL_INFO = 0x4204, 0x4205, 0x4206, 0x4207, 0x4208, 0x420E
 OPTIONS = 1 | 2 | 4 | 8 | 16  # system calls are told from signals; forks of three kinds and execs are followed
-EVENT_FORKS, EVENT_EXEC, EVENT_STOP = (1, 2, 3), 4, 128
+EVENT_EXEC, EVENT_STOP = 4, 128
 STOPPING = (signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
 WALL = 0x40000000
 PDEATHSIG = 1
@@ -235,7 +234,7 @@ class _Tracer:
         self.init, self.folder, self.kind, self.fault, self.out = pid, str(folder), kind, fault, out
         self.names = _call_names()
         self.workers = {}
-        self.started = []  # children of process 1, in the order it made them
+        self.packers = []  # one for each attempt
         self.attempts = 0
 
     def attach(self):
@@ -249,29 +248,28 @@ class _Tracer:
         self.workers[pid] = _Worker(pid, self.attempts)
 
     def run(self):
-        while True:
-            try:
-                pid, status = os.waitpid(-1, WALL)
-            except ChildProcessError:
-                return
-            if not os.WIFSTOPPED(status):
-                worker = self.workers.pop(pid, None)
-                if worker and worker.now:
-                    self.tell(worker.now)
-                continue
+        with contextlib.suppress(ChildProcessError):  # none is left
+            while True:
+                self.one_event()
+
+    def one_event(self):
+        pid, status = os.waitpid(-1, WALL)
+        if os.WIFSTOPPED(status):
             with contextlib.suppress(ProcessLookupError):  # it may be killed at any moment
                 self.stopped(pid, os.WSTOPSIG(status), status >> 16)
+            return
+        worker = self.workers.pop(pid, None)
+        if worker and worker.now:
+            self.tell(worker.now)
 
     def stopped(self, pid, number, event):
         if event == EVENT_STOP and number in STOPPING:
             _ptrace(LISTEN, pid)
             return
-        if event in EVENT_FORKS and pid == self.init:
-            child = ctypes.c_ulong()
-            _ptrace(GETEVENTMSG, pid, 0, ctypes.addressof(child))
-            self.started.append(child.value)
-        elif event == EVENT_EXEC and pid not in self.workers:
+        if event == EVENT_EXEC and pid not in self.workers:
             words = nsinit.arguments(pid)
+            if words[:2] == [b"tazpod-worker", b"pack"]:
+                self.packers.append(pid)
             if words[:2] != [b"tazpod-worker", os.fsencode(self.kind)]:
                 _ptrace(DETACH, pid)
                 return
@@ -337,8 +335,11 @@ class _Tracer:
 
     def kill(self, worker):
         """The call waits until the victim is dead."""
-        victim = {"self": lambda: worker.pid, "init": lambda: self.init,
-                  "packer": lambda: self.started[self.started.index(worker.pid) - 1]}[self.fault.whom]()
+        victim = {"self": worker.pid, "init": self.init}.get(self.fault.whom)
+        if self.fault.whom == "packer":
+            while len(self.packers) < worker.attempt:  # it started first, which says nothing
+                self.one_event()
+            victim = self.packers[worker.attempt - 1]
         if not nsinit.is_alive(victim):
             return True  # not hit, and the case will say so
         worker.now.hit = f"kill {self.fault.whom}"
