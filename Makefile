@@ -33,12 +33,13 @@ endif
 
 # PID 1: musl where it is there, for its size; glibc works too. musl's static-pie silently gives a
 # dynamic program, so it is plain static. Of the hardening it has what a C library does not have to
-# help with (musl has no FORTIFY), and no RELRO: a static program binds nothing, and the page of its
+# help with (musl has no FORTIFY, and its own code has not the marks of -fcf-protection, without which
+# nothing is checked), and no RELRO: a static program binds nothing, and the page of its
 # own that it takes would be 4 kB of memory and of file. Text and constants share one segment, which
 # nobody can write. The C library's own macros trip -Wsign-conversion.
 MUSL := $(shell command -v musl-gcc 2>/dev/null)
 INIT_CC = $(if $(MUSL),$(MUSL),$(CC))
-INIT_FLAGS = $(OURS) $(filter-out -D_FORTIFY_SOURCE=2,$(HARD)) -Os -fno-asynchronous-unwind-tables -Wno-sign-conversion
+INIT_FLAGS = $(OURS) $(filter-out -D_FORTIFY_SOURCE=2 -fcf-protection,$(HARD)) -Os -fno-asynchronous-unwind-tables -Wno-sign-conversion
 INIT_LINK = -static -Wl,--gc-sections -Wl,-z,noexecstack -Wl,-z,norelro -Wl,-z,noseparate-code -Wl,--build-id=none
 
 ifdef SAN
@@ -55,9 +56,9 @@ endif
 LIBS = -larchive -lzstd -lsodium -lseccomp -linih
 
 INIT = main pod prepare resume step control worker ram mount caps key child procs owner options signals wire log dir notify number fault record
-VAULT = base/err base/io base/secret header kdf seal entry pack store memory swap config sandbox holders
+VAULT = base/err base/io base/secret header code kdf seal entry pack store memory swap config sandbox holders
 CLI = main command client prompt askpass passphrase open unlock lock save status shell verify health config json worker work_open \
-      work_seal work_pack work_config work_look
+      work_seal work_rewrite slots order credential rewrite recovery key work_pack work_config work_look
 SHARED = wire
 
 INIT_OBJ = $(INIT:%=$(B)/init/%.o)

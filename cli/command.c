@@ -75,26 +75,54 @@ static int duration(const char *text, uint32_t *ms)
     return v >= 1 && v <= 3600000 ? 0 : -1;
 }
 
-static int set_flag(struct flags *f, unsigned allowed, const char *name, const char *value)
+static int whole_number(const char *value, unsigned long long most, int *to)
 {
     unsigned long long v;
     char *end;
 
-    if ((allowed & FLAGS_PASSPHRASE) && strcmp(name, "--passphrase-file") == 0) {
-        f->passphrase_file = value;
+    if (number(value, &end, &v) < 0 || *end || v > most)
+        return -1;
+    *to = (int)v;
+    return 0;
+}
+
+/* Flags whose value is a text. NULL: no such flag. */
+static const char **text_flag(struct flags *f, unsigned allowed, const char *name)
+{
+    if ((allowed & FLAGS_PASSPHRASE) && strcmp(name, "--passphrase-file") == 0)
+        return &f->passphrase_file;
+    if ((allowed & FLAGS_FRESH) && strcmp(name, "--new-passphrase-file") == 0)
+        return &f->new_passphrase_file;
+    if ((allowed & FLAGS_CREDENTIAL) && strcmp(name, "--identity-file") == 0)
+        return &f->identity_file;
+    if ((allowed & FLAGS_LABEL) && strcmp(name, "--label") == 0)
+        return &f->label;
+    if ((allowed & FLAGS_LABEL) && strcmp(name, "--recipient") == 0)
+        return &f->recipient;
+    return NULL;
+}
+
+static int set_flag(struct flags *f, unsigned allowed, const char *name, const char *value)
+{
+    const char **text = text_flag(f, allowed, name);
+    unsigned long long v;
+    char *end;
+
+    if (text) {
+        *text = value;
         return 0;
     }
-    if ((allowed & FLAGS_PASSPHRASE) && strcmp(name, "--passphrase-fd") == 0) {
-        if (number(value, &end, &v) < 0 || *end || v > 1 << 20)
-            return -1;
-        f->passphrase_fd = (int)v;
-        return 0;
-    }
+    if ((allowed & FLAGS_PASSPHRASE) && strcmp(name, "--passphrase-fd") == 0)
+        return whole_number(value, 1 << 20, &f->passphrase_fd);
+    if ((allowed & FLAGS_FRESH) && strcmp(name, "--new-passphrase-fd") == 0)
+        return whole_number(value, 1 << 20, &f->new_passphrase_fd);
+    if ((allowed & FLAGS_SLOT) && strcmp(name, "--slot") == 0)
+        return whole_number(value, HEADER_SLOTS_MAX - 1, &f->slot);
     if ((allowed & FLAGS_TIMEOUT) && strcmp(name, "--timeout") == 0)
         return duration(value, &f->timeout_ms);
-    if ((allowed & FLAGS_CREATE) && strcmp(name, "--kdf-memory") == 0)
+    if ((allowed & (FLAGS_CREATE | FLAGS_COST)) && strcmp(name, "--kdf-memory") == 0)
         return memory_size(value, &f->kdf_mem_kib);
-    if ((allowed & FLAGS_CREATE) && strcmp(name, "--kdf-time") == 0) {
+    if ((allowed & (FLAGS_CREATE | FLAGS_COST)) && strcmp(name, "--kdf-time") == 0) {
         if (number(value, &end, &v) < 0 || *end)
             return -1;
         f->kdf_ops = (uint32_t)v;
@@ -110,12 +138,12 @@ static int usage(const char *verb, const char *word)
 }
 
 /* Costs that no reader would accept are refused before a passphrase is asked for. */
-static int check_cost(const struct flags *f)
+static int check_cost(const struct flags *f, unsigned allowed)
 {
     uint32_t ops = f->kdf_ops ? f->kdf_ops : KDF_OPS_DEFAULT;
     uint32_t mem = f->kdf_mem_kib ? f->kdf_mem_kib : KDF_MEM_KIB_DEFAULT;
 
-    if ((f->kdf_ops || f->kdf_mem_kib) && !f->create) {
+    if ((f->kdf_ops || f->kdf_mem_kib) && !f->create && !(allowed & FLAGS_COST)) {
         say("--kdf-time and --kdf-memory go with --create");
         return EX_TP_USAGE;
     }
@@ -129,7 +157,7 @@ static int check_cost(const struct flags *f)
 int flags_parse(int argc, char **argv, unsigned allowed, struct flags *f)
 {
     memset(f, 0, sizeof *f);
-    f->passphrase_fd = -1;
+    f->passphrase_fd = f->new_passphrase_fd = f->slot = -1;
     for (int i = 1; i < argc; i++) {
         char name[32], *equals = strchr(argv[i], '=');
 
@@ -141,7 +169,13 @@ int flags_parse(int argc, char **argv, unsigned allowed, struct flags *f)
             alone = &f->no_input;
         if ((allowed & FLAGS_LOCK) && strcmp(argv[i], "--force") == 0)
             alone = &f->force;
-        if ((allowed & FLAGS_STATUS) && strcmp(argv[i], "--json") == 0)
+        if ((allowed & FLAGS_CREDENTIAL) && strcmp(argv[i], "--recovery") == 0)
+            alone = &f->recovery;
+        if ((allowed & FLAGS_COST) && strcmp(argv[i], "--weaker") == 0)
+            alone = &f->weaker;
+        if ((allowed & FLAGS_REKEY) && strcmp(argv[i], "--drop-history") == 0)
+            alone = &f->drop_history;
+        if ((allowed & (FLAGS_STATUS | FLAGS_JSON)) && strcmp(argv[i], "--json") == 0)
             alone = &f->json;
         if ((allowed & FLAGS_STATUS) && strcmp(argv[i], "--check") == 0)
             alone = &f->check;
@@ -160,5 +194,5 @@ int flags_parse(int argc, char **argv, unsigned allowed, struct flags *f)
             return usage(argv[0], argv[i]);
         }
     }
-    return check_cost(f);
+    return check_cost(f, allowed);
 }

@@ -13,6 +13,15 @@
 struct flags {
     const char *passphrase_file;
     int passphrase_fd; /* -1 */
+    const char *new_passphrase_file;
+    int new_passphrase_fd; /* -1 */
+    const char *identity_file;
+    const char *label;
+    const char *recipient;
+    int slot; /* -1 */
+    bool recovery; /* the credential is a recovery code */
+    bool weaker;
+    bool drop_history;
     bool create;
     bool no_input; /* nobody may be asked */
     uint32_t kdf_ops;     /* 0: default */
@@ -30,6 +39,13 @@ enum flag_set {
     FLAGS_TIMEOUT = 4,    /* --timeout */
     FLAGS_STATUS = 8,     /* --json, --check */
     FLAGS_LOCK = 16,      /* --force */
+    FLAGS_CREDENTIAL = 32, /* --recovery, --identity-file */
+    FLAGS_FRESH = 64,      /* --new-passphrase-file, --new-passphrase-fd */
+    FLAGS_LABEL = 128,     /* --label, --recipient */
+    FLAGS_COST = 256,      /* --kdf-time, --kdf-memory, --weaker */
+    FLAGS_SLOT = 512,      /* --slot */
+    FLAGS_REKEY = 1024,    /* --drop-history */
+    FLAGS_JSON = 2048,     /* --json */
 };
 
 /* Reads the flags that are allowed; nothing else may stand on the line. 0, or EX_TP_USAGE after a
@@ -53,6 +69,7 @@ int cli_shell(int argc, char **argv);
 int cli_verify(int argc, char **argv);
 int cli_health(int argc, char **argv);
 int cli_config(int argc, char **argv);
+int cli_key(int argc, char **argv);
 
 /* A worker of PID 1; argv as in docs/control-protocol.md. */
 int worker_main(int argc, char **argv);

@@ -25,11 +25,17 @@ static const struct command {
 } COMMANDS[] = {
     {"shell", cli_shell, "[UNLOCK FLAGS]", "unlock if need be, then become a shell"},
     {"unlock", cli_unlock, "[--create [--kdf-memory SIZE] [--kdf-time N]]\n"
-                           "              [--passphrase-file FILE | --passphrase-fd N] [--no-input]",
+                           "              [--passphrase-file FILE | --passphrase-fd N] [--no-input]\n"
+                           "              [--recovery | --identity-file FILE]",
      "open the vault, or make a new one"},
     {"save", cli_save, "", "write what is in RAM to the vault file now"},
     {"lock", cli_lock, "[--force]", "save, then empty the RAM; --force: end who holds it open"},
     {"status", cli_status, "[--json] [--check]", "what state the vault is in; --check: as exit status"},
+    {"key", cli_key, "list [--json] | add [--label TEXT] [--recipient TEXT] | passwd [--slot N]\n"
+                     "              | remove N [--force] | rekey [--drop-history] [--force] | recovery\n"
+                     "              | new-identity FILE   [credential as for unlock] [--kdf-memory SIZE]\n"
+                     "              [--kdf-time N] [--weaker] [--new-passphrase-file FILE | --new-passphrase-fd N]",
+     "who can open the vault: its key slots"},
     {"verify", cli_verify, "FILE [--passphrase-file FILE | --passphrase-fd N] [--no-input]",
      "is a vault file whole? Nothing is unpacked"},
     {"config", cli_config, "[--json | --sample]", "every setting and where it came from"},

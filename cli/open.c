@@ -5,12 +5,13 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "../init/wire.h"
 #include "client.h"
-#include "passphrase.h"
+#include "credential.h"
 #include "prompt.h"
+#include "recovery.h"
+#include "rewrite.h"
 
 enum { TRIES = 3 };
 
@@ -60,31 +61,73 @@ static bool is_missing(const char *path)
     return stat(path, &sb) < 0 && (errno == ENOENT || errno == ENOTDIR);
 }
 
-/* One passphrase, one attempt. */
-static int attempt(const struct flags *f, bool create, struct reply *reply, struct wire_error *e)
+/* The credentials of one attempt. A vault that is made at a terminal gets a recovery code with it. */
+static int get_credentials(const struct flags *f, struct order *o, char code[CODE_TEXT_MAX], struct wire_error *e)
+{
+    struct flags fresh = *f;
+
+    if (o->op == ORDER_OPEN)
+        return credential_get(f, &o->current, e);
+    fresh.new_passphrase_file = f->passphrase_file;
+    fresh.new_passphrase_fd = f->passphrase_fd;
+    if (credential_new_passphrase(&fresh, &o->current, e) < 0)
+        return -1;
+    if (credential_is_typed(f))
+        credential_new_recovery(&o->fresh, code);
+    return 0;
+}
+
+/* One passphrase, one attempt. The order is what was sent, if it was. */
+static int attempt(const struct flags *f, bool create, struct secret *order, char code[CODE_TEXT_MAX], struct reply *reply,
+                   struct wire_error *e)
 {
     const struct request r = {
         .type = create ? REQ_CREATE : REQ_UNLOCK, .kdf_ops = f->kdf_ops, .kdf_mem_kib = f->kdf_mem_kib};
-    struct secret passphrase = {0};
-    int rc = -1, fd = -1, pass = -1;
 
-    if (passphrase_get(f, create, &passphrase, e) < 0)
-        return -1;
-    pass = passphrase_pipe(&passphrase);
-    secret_free(&passphrase);
-    if (pass < 0) {
-        wire_error_set(e, EX_TP_FAULT, "failed", "a pipe can't be made");
+    secret_free(order);
+    if (order_new(order, create ? ORDER_CREATE : ORDER_OPEN) < 0) {
+        wire_error_set(e, EX_TP_FAULT, "failed", "out of memory");
         return -1;
     }
-    fd = client_connect(e);
-    if (fd < 0 || client_ask(fd, r, pass, reply, e) < 0)
-        goto out;
-    *e = reply->error;
-    rc = e->word[0] ? -1 : 0;
+    if (get_credentials(f, order_of(order), code, e) < 0)
+        return -1;
+    return order_request(&r, order, reply, e);
+}
+
+static bool may_try_again(const struct flags *f, const struct wire_error *e)
+{
+    return credential_is_typed(f) &&
+           (strcmp(e->word, "wrong-passphrase") == 0 || strcmp(e->word, "wrong-recovery-code") == 0);
+}
+
+/* Up to so many tries where somebody types. An exit status. */
+static int try(const struct flags *f, bool create, const char *what, struct wire_status *s)
+{
+    char code[CODE_TEXT_MAX] = "";
+    struct secret order = {0};
+    struct wire_error e;
+    struct reply reply;
+    int rc = EX_TP_OK;
+
+    if (credential_is_typed(f))
+        prompt_hush();
+    for (int i = 1; attempt(f, create, &order, code, &reply, &e) < 0; i++) {
+        if (!may_try_again(f, &e) || i == TRIES) {
+            prompt_unhush();
+            rc = say_error(what, &e);
+            goto out;
+        }
+        say("%s: try again", e.text);
+    }
+    prompt_unhush();
+    *s = reply.status;
+    if (code[0])
+        recovery_show(code);
+    else if (!create)
+        rc = recovery_offer(f, s->vault, &order);
 out:
-    close(pass);
-    if (fd >= 0)
-        close(fd);
+    secret_wipe(code, sizeof code);
+    secret_free(&order);
     return rc;
 }
 
@@ -106,25 +149,12 @@ int open_vault(const struct flags *f, const char *what, struct wire_status *s)
         wire_error_set(&e, EX_TP_CANT_CREATE, "exists", "a vault is open already");
         return say_error(what, &e);
     }
-    if (!create && passphrase_is_typed(f) && !f->no_input && is_missing(s->vault)) {
+    if (!create && credential_is_typed(f) && !f->recovery && !f->no_input && is_missing(s->vault)) {
         int answer = offer(s, &e);
 
         if (answer < 0)
             return say_error(what, &e);
         create = answer;
     }
-    if (passphrase_is_typed(f))
-        prompt_hush();
-    for (int i = 1;; i++) {
-        if (attempt(f, create, &reply, &e) == 0)
-            break;
-        if (strcmp(e.word, "wrong-passphrase") != 0 || !passphrase_is_typed(f) || i == TRIES) {
-            prompt_unhush();
-            return say_error(what, &e);
-        }
-        say("%s: try again", e.text);
-    }
-    prompt_unhush();
-    *s = reply.status;
-    return EX_TP_OK;
+    return try(f, create, what, s);
 }

@@ -85,12 +85,12 @@ static int typed(const char *question, struct secret *p, struct wire_error *e)
     }
 }
 
-static int from_terminal(bool twice, struct secret *p, struct wire_error *e)
+static int from_terminal(const char *question, bool twice, struct secret *p, struct wire_error *e)
 {
     struct secret again = {0};
     int rc;
 
-    if (typed(twice ? "New passphrase: " : "Passphrase: ", p, e) < 0 || check(p, e) < 0)
+    if (typed(question, p, e) < 0 || check(p, e) < 0)
         return -1;
     if (!twice)
         return 0;
@@ -122,7 +122,7 @@ int passphrase_get(const struct flags *f, bool twice, struct secret *p, struct w
     else if (f->passphrase_file)
         rc = from_file(f->passphrase_file, p, e);
     else
-        rc = from_terminal(twice, p, e);
+        rc = from_terminal(twice ? "New passphrase: " : f->recovery ? "Recovery code: " : "Passphrase: ", twice, p, e);
     if (rc < 0)
         secret_free(p);
     return rc;

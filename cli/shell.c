@@ -93,7 +93,7 @@ int cli_shell(int argc, char **argv)
     struct account account;
     struct wire_status s;
     struct flags f;
-    int changed, rc = flags_parse(argc, argv, FLAGS_PASSPHRASE | FLAGS_CREATE, &f);
+    int changed, rc = flags_parse(argc, argv, FLAGS_PASSPHRASE | FLAGS_CREATE | FLAGS_CREDENTIAL, &f);
 
     if (rc == EX_TP_OK)
         rc = open_vault(&f, "open a shell", &s);

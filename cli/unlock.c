@@ -5,7 +5,7 @@ int cli_unlock(int argc, char **argv)
 {
     struct wire_status s;
     struct flags f;
-    int rc = flags_parse(argc, argv, FLAGS_PASSPHRASE | FLAGS_CREATE, &f);
+    int rc = flags_parse(argc, argv, FLAGS_PASSPHRASE | FLAGS_CREATE | FLAGS_CREDENTIAL, &f);
 
     if (rc == EX_TP_OK)
         rc = open_vault(&f, f.create ? "create a vault" : "unlock", &s);

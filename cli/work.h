@@ -9,6 +9,7 @@
 #include "../init/protocol.h"
 #include "../vault/base/err.h"
 #include "../vault/base/secret.h"
+#include "../vault/header.h"
 #include "../vault/store.h"
 #include "../vault/swap.h"
 
@@ -18,13 +19,13 @@ struct work {
     const struct job *job;
     struct result *result;
     struct secret *key; /* given to the sealer, filled by the opener; else empty */
-    int passphrase;     /* opener: descriptor, -1 else */
+    int passphrase;     /* opener, rewriter: descriptor, -1 else */
     int reserve;        /* to be sent along, -1 */
-    struct store *store; /* opener, sealer */
+    struct store *store; /* opener, sealer, rewriter */
     uint64_t room;      /* packer: bytes its file system has, unpacker: bytes free; UINT64_MAX unlimited */
     enum swap swap;     /* unpacker, creator: of the tree, before the filter */
     int exceeds;        /* the same: more of it than the memory limit leaves */
-    uint64_t memory_left;  /* opener: bytes, before the filter */
+    uint64_t memory_left;  /* opener, rewriter: bytes, before the filter */
     uint64_t memory_limit;
 };
 
@@ -32,11 +33,20 @@ struct work {
  * required. */
 int work_check_place(struct work *w, struct err *e);
 
+/* Steps 1 to 4 of the order of reading (docs/vault-format.md): all that can be known before a credential is
+ * tried. size: of the file; bytes holds HEADER_MAX, *len what of it is the header. */
+int work_read_header(int fd, uint64_t size, uint8_t *bytes, size_t *len, struct header *h, struct err *e);
+
 int work_open(struct work *w, struct err *e);
 int work_create(struct work *w, struct err *e);
 int work_unpack(struct work *w, struct err *e);
 int work_pack(struct work *w, struct err *e);
+/* The file, which begins with a header of len bytes, is on disk, and what the disk gives back is what was
+ * meant. */
+int work_make_durable(int fd, const uint8_t *bytes, size_t len, struct err *e);
+
 int work_seal(struct work *w, struct err *e);
+int work_rewrite(struct work *w, struct err *e);
 
 int work_look(struct work *w, struct err *e);
 int work_config(struct work *w, struct err *e);

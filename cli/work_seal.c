@@ -74,11 +74,21 @@ static int may_commit(void)
     return wire_recv(WORK_CHANNEL, &m, &passed, 0) == 1 && byte == 1;
 }
 
+int work_make_durable(int fd, const uint8_t *bytes, size_t len, struct err *e)
+{
+    uint8_t back[HEADER_MAX];
+
+    if (fsync(fd) < 0)
+        return err_sys(e, "sync the vault");
+    if (io_read_at(fd, back, len, 0) != (ssize_t)len || memcmp(back, bytes, len) != 0)
+        return err_set(e, ERR_IO, "io", "the new vault does not read back as written");
+    return 0;
+}
+
 /* With same_is_enough, content that is already on disk is not made durable once more. */
 static int write_all(struct work *w, struct header *h, int same_is_enough, uint8_t *bytes, size_t *len,
                      uint8_t digest[DIGEST], struct err *e)
 {
-    uint8_t back[HEADER_MAX];
     uint64_t size;
     int fd = store_begin(w->store, e), rc = -1;
 
@@ -99,16 +109,7 @@ static int write_all(struct work *w, struct header *h, int same_is_enough, uint8
         rc = 0;
         goto out;
     }
-    if (fsync(fd) < 0) {
-        err_sys(e, "sync the vault");
-        goto out;
-    }
-    /* What the disk gives back is what was meant, or the old vault stays. */
-    if (io_read_at(fd, back, *len, 0) != (ssize_t)*len || memcmp(back, bytes, *len) != 0) {
-        err_set(e, ERR_IO, "io", "the new vault does not read back as written");
-        goto out;
-    }
-    rc = 0;
+    rc = work_make_durable(fd, bytes, *len, e);
 out:
     close(fd);
     return rc;

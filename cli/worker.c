@@ -26,6 +26,7 @@ static const struct kind {
     {"seal", JOB_SEAL, SANDBOX_SEALER, work_seal},
     {"config", JOB_CONFIG, SANDBOX_OPENER, work_config},
     {"look", JOB_LOOK, SANDBOX_LOOKER, work_look},
+    {"rewrite", JOB_REWRITE, SANDBOX_SEALER, work_rewrite},
 };
 
 enum {
@@ -104,11 +105,11 @@ static int open_place(struct work *w, const struct kind *k, const char *place, s
         w->memory_limit = memory_limit();
         return work_config_load(place, e);
     }
-    if (k->kind == JOB_OPEN || k->kind == JOB_CREATE || k->kind == JOB_SEAL) {
+    if (k->kind == JOB_OPEN || k->kind == JOB_CREATE || k->kind == JOB_SEAL || k->kind == JOB_REWRITE) {
         w->store = &store;
         w->memory_left = memory_left();
         w->memory_limit = memory_limit();
-        return store_open(&store, place, k->kind != JOB_OPEN, e);
+        return store_open(&store, place, k->kind == JOB_CREATE || k->kind == JOB_SEAL, e);
     }
     if (k->kind == JOB_LOOK)
         return 0;
@@ -150,7 +151,7 @@ static int send_result(struct work *w, enum job_kind kind, int ok, const struct 
     r->kind = kind;
     if (!ok)
         wire_error_set(&r->error, e->code ? e->code : EX_TP_FAILURE, e->word, e->text);
-    if (ok && (kind == JOB_OPEN || kind == JOB_CREATE)) {
+    if (ok && (kind == JOB_OPEN || kind == JOB_CREATE || kind == JOB_REWRITE)) {
         m.tail = w->key->data;
         m.tail_len = WIRE_KEY_SIZE;
     }

@@ -110,10 +110,10 @@ int control_accept(struct control *c, int64_t now_ms)
 
 static bool valid(const struct request *r, ssize_t n, int passed)
 {
-    bool carries = r->type == REQ_UNLOCK || r->type == REQ_CREATE;
+    bool carries = r->type == REQ_UNLOCK || r->type == REQ_CREATE || r->type == REQ_KEY;
 
     return n == (ssize_t)sizeof *r && r->magic == WIRE_MAGIC && r->version == WIRE_VERSION &&
-           r->type >= REQ_STATUS && r->type <= REQ_LOCK && (r->flags == 0 || (r->type == REQ_LOCK && r->flags == REQUEST_FORCE)) && r->reserved[0] == 0 &&
+           r->type >= REQ_STATUS && r->type <= REQ_KEY && (r->flags == 0 || (r->type == REQ_LOCK && r->flags == REQUEST_FORCE)) && r->reserved[0] == 0 &&
            r->reserved[1] == 0 && r->reserved[2] == 0 && carries == (passed >= 0) &&
            (r->type == REQ_CREATE || (r->kdf_ops == 0 && r->kdf_mem_kib == 0));
 }

@@ -153,7 +153,7 @@ static bool names_a_file(const char *word)
 
 static void log_run(const struct pod *p, enum run_type run, bool ok)
 {
-    static const char *const WORDS[] = {"", "unlock", "create", "save", "config", "look"};
+    static const char *const WORDS[] = {"", "unlock", "create", "save", "config", "look", "key"};
     const struct facts *f = &p->workers.facts;
     struct line l;
 
@@ -168,7 +168,7 @@ static void log_run(const struct pod *p, enum run_type run, bool ok)
         line_number(&l, "bytes", (int64_t)f->bytes);
         if (run == RUN_SAVE && (f->flags & STATUS_UNCHANGED))
             line_text(&l, "unchanged", "yes");
-        if (run != RUN_SAVE)
+        if (run == RUN_CREATE || run == RUN_UNLOCK)
             line_text(&l, "swap", f->swap == SWAP_SWAPPABLE ? "swappable" : "no");
         if (run != RUN_SAVE && (f->warnings & WARN_RAM_EXCEEDS))
             line_text(&l, "warning", "ram-exceeds-memory");
@@ -336,6 +336,22 @@ static void start_look(struct pod *p)
         run_started(p);
 }
 
+static void start_key(struct pod *p, struct asker *a)
+{
+    bool open = p->sup.vault == VAULT_SAVING;
+    int order = a->passphrase;
+
+    if (!open && key_make(&p->key) < 0) {
+        start_failed(p, RUN_KEY, "io", "the data key has no place in memory");
+        return;
+    }
+    a->passphrase = -1;
+    if (workers_rewrite(&p->workers, order, open, pod_now_ms()) < 0)
+        fork_failed(p, RUN_KEY);
+    else
+        run_started(p);
+}
+
 static void signal_holders(struct pod *p, int sig)
 {
     const struct holding *h = &p->workers.holding;
@@ -440,7 +456,7 @@ static void perform(struct pod *p, uint32_t act, struct asker *a)
             ram_discard_staging(&p->ram);
             wipe_now(p);
         }
-        answer_waiting(p, 1u << REQ_UNLOCK | 1u << REQ_CREATE, &p->last, 0);
+        answer_waiting(p, 1u << REQ_UNLOCK | 1u << REQ_CREATE | 1u << REQ_KEY, &p->last, 0);
     }
     if (act & ACT_ANSWER_SAVE)
         answer_waiting(p, 1u << REQ_SAVE, &p->last, p->workers.facts.flags);
@@ -482,6 +498,8 @@ static void perform(struct pod *p, uint32_t act, struct asker *a)
         start_look(p);
     if (act & ACT_START_SAVE)
         start_save(p);
+    if (act & ACT_START_KEY)
+        start_key(p, a);
 }
 
 static void decide(struct pod *p, const struct event *ev, struct asker *a)
@@ -546,12 +564,14 @@ void pod_on_listener(struct pod *p)
 
 static const enum event_type EVENT_OF[] = {
     [REQ_UNLOCK] = EVENT_UNLOCK, [REQ_CREATE] = EVENT_CREATE, [REQ_SAVE] = EVENT_SAVE, [REQ_LOCK] = EVENT_LOCK,
+    [REQ_KEY] = EVENT_KEY,
 };
 
 /* The requests, and why each is safe when the asker is hostile: he is root or the owner, so he may
  * read and write the tree and the vault file anyway. STATUS tells what he could list. UNLOCK and
  * CREATE cost one derivation at a time. SAVE writes what he could write himself, with the earlier
- * generation kept. LOCK never destroys what is not durable. None names a path or a program. */
+ * generation kept. LOCK never destroys what is not durable. KEY takes a credential that opens the file, and
+ * keeps the earlier generation. None names a path or a program. */
 void pod_on_client(struct pod *p, int i)
 {
     struct request r;
@@ -579,7 +599,7 @@ void pod_on_client(struct pod *p, int i)
         uint16_t waited = p->control.conns[i].waits;
 
         control_close(&p->control, i);
-        if (waited == REQ_UNLOCK || waited == REQ_CREATE)
+        if (waited == REQ_UNLOCK || waited == REQ_CREATE || waited == REQ_KEY)
             pod_event(p, &(struct event){.type = EVENT_CANCEL});
     }
 }
@@ -620,7 +640,9 @@ static void run_ended(struct pod *p, enum run_state state, bool may_retry)
         pod_event(p, &(struct event){.type = EVENT_LOOKED, .holders = p->workers.holding.n});
         return;
     }
-    if (state == RUN_DONE) {
+    if (state == RUN_DONE && run == RUN_KEY) {
+        p->last = NO_ERROR;
+    } else if (state == RUN_DONE) {
         p->last = NO_ERROR;
         if (run == RUN_CREATE)
             p->workers.facts.files = p->workers.facts.bytes = 0;

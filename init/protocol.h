@@ -88,6 +88,7 @@ enum request_type {
     REQ_CREATE = 3, /* the same; makes a new vault, kdf_* as given or 0 for the default */
     REQ_SAVE = 4,
     REQ_LOCK = 5,
+    REQ_KEY = 6, /* carries one descriptor: a pipe or file that holds an order; rewrites the vault file */
 };
 
 #define REQUEST_FORCE 1u /* lock: whoever holds the vault open is ended */
@@ -152,6 +153,7 @@ enum job_kind {
     JOB_SEAL,   /* sealer: plaintext from descriptor 0 -> vault file */
     JOB_CONFIG, /* configuration files -> struct wire_config, in the result's header */
     JOB_LOOK,   /* who holds the tree open? Process numbers, in the result's header */
+    JOB_REWRITE, /* rewriter: order in the passphrase descriptor, vault file -> vault file, key */
 };
 
 struct ready {
@@ -171,10 +173,10 @@ struct job {
     uint32_t flags;
     uint32_t kdf_ops;
     uint32_t kdf_mem_kib;
-    uint32_t header_len; /* sealer: the header read or written last */
+    uint32_t header_len; /* sealer: the header read or written last; rewriter: the same, 0 while locked */
     uint8_t header[WIRE_HEADER_MAX];
     uint8_t digest[WIRE_DIGEST_SIZE]; /* sealer: of the content saved last; zeros: none */
-    uint8_t mark[WIRE_MARK_SIZE]; /* sealer: begins the file salt of every vault this PID 1 writes */
+    uint8_t mark[WIRE_MARK_SIZE]; /* sealer, rewriter: begins the file salt of every vault this PID 1 writes */
 };
 
 /* Of processes that hold the tree open, at most so many are named in a result. */
@@ -216,7 +218,7 @@ struct result {
     uint8_t header[WIRE_HEADER_MAX];
     uint8_t digest[WIRE_DIGEST_SIZE];
 };
-/* A job for the sealer and a result of the opener are followed, in the same message, by
+/* A job for the sealer and a result of opener and rewriter are followed, in the same message, by
  * WIRE_KEY_SIZE bytes: the data key, sent and received straight from and into locked memory. */
 
 _Static_assert(sizeof(struct wire_config) == 64, "config");

@@ -164,7 +164,7 @@ static uint32_t begin_stop(struct supervisor *s, int64_t now_ms)
         act |= (s->looking ? ACT_CANCEL_JOB : 0) | give_up_lock(s);
     if (s->vault == VAULT_OPENING) {
         s->vault = VAULT_LOCKED;
-        s->creating = false;
+        s->creating = s->keying = false;
         act |= ACT_CANCEL_JOB | ACT_FORGET_KEY | ACT_ANSWER_UNLOCK;
     }
     s->was_open = is_open(s) || s->vault == VAULT_LOCKING;
@@ -316,7 +316,35 @@ static uint32_t on_lock(struct supervisor *s, bool force)
     }
 }
 
+/* File in, file out: while the vault is locked as an unlock that opens nothing, while it is open as a
+ * save that takes nothing from RAM. */
+static uint32_t on_key(struct supervisor *s)
+{
+    if (s->phase != PHASE_RUN || s->vault == VAULT_ABSENT)
+        return ACT_REFUSE_STATE;
+    if (s->vault != VAULT_LOCKED && s->vault != VAULT_OPEN)
+        return ACT_REFUSE_BUSY;
+    s->vault = s->vault == VAULT_OPEN ? VAULT_SAVING : VAULT_OPENING;
+    s->keying = true;
+    return ACT_JOIN | ACT_START_KEY;
+}
+
 /* --- jobs --- */
+
+static uint32_t key_ended(struct supervisor *s, int64_t now_ms)
+{
+    s->keying = false;
+    if (s->vault == VAULT_OPENING) {
+        s->vault = VAULT_LOCKED;
+        return ACT_FORGET_KEY | ACT_ANSWER_UNLOCK;
+    }
+    s->vault = VAULT_OPEN;
+    if (s->phase == PHASE_FIRST_SAVE) /* which waited for it */
+        return ACT_ANSWER_UNLOCK | start_save(s);
+    if (s->phase == PHASE_KILL) /* its worker was spared: now nobody is */
+        return ACT_ANSWER_UNLOCK | start_kill(s, now_ms);
+    return ACT_ANSWER_UNLOCK | (s->phase == PHASE_RUN ? save_again(s) : 0);
+}
 
 /* The vault's part after a save: locked on success of a lock's save, else open again. */
 static uint32_t after_save(struct supervisor *s, bool ok, int64_t now_ms)
@@ -378,6 +406,8 @@ static uint32_t save_ended(struct supervisor *s, bool ok, int64_t now_ms)
 
 static uint32_t on_job_done(struct supervisor *s, uint32_t left_out, int64_t now_ms)
 {
+    if (s->keying)
+        return key_ended(s, now_ms);
     if (s->vault == VAULT_OPENING) {
         if (s->creating)
             return start_save(s);
@@ -394,6 +424,8 @@ static uint32_t on_job_done(struct supervisor *s, uint32_t left_out, int64_t now
 
 static uint32_t on_job_failed(struct supervisor *s, bool may_retry, int64_t now_ms)
 {
+    if (s->keying)
+        return key_ended(s, now_ms);
     if (s->vault == VAULT_OPENING) {
         s->vault = VAULT_LOCKED;
         s->creating = false;
@@ -426,7 +458,7 @@ static uint32_t on_wiped(struct supervisor *s)
 /* The vault's part. What was under way has ended without a word, and who asked for it is gone. */
 static uint32_t resume_vault(struct supervisor *s, const struct event *ev)
 {
-    s->save_again = s->lock_again = false;
+    s->save_again = s->lock_again = s->keying = false;
     switch (s->vault) {
     case VAULT_OPENING:
         s->vault = VAULT_LOCKED;
@@ -498,6 +530,7 @@ uint32_t step(struct supervisor *s, const struct event *ev, int64_t now_ms)
     case EVENT_CREATE: return on_unlock(s, true);
     case EVENT_SAVE: return on_save(s);
     case EVENT_LOCK: return on_lock(s, ev->force);
+    case EVENT_KEY: return on_key(s);
     case EVENT_LOOKED: return on_looked(s, ev->holders, now_ms);
     case EVENT_JOB_DONE: return on_job_done(s, ev->left_out, now_ms);
     case EVENT_JOB_FAILED: return on_job_failed(s, ev->may_retry, now_ms);
@@ -505,7 +538,7 @@ uint32_t step(struct supervisor *s, const struct event *ev, int64_t now_ms)
         if (s->vault != VAULT_OPENING)
             return 0;
         s->vault = VAULT_LOCKED;
-        s->creating = false;
+        s->creating = s->keying = false;
         return ACT_CANCEL_JOB | ACT_FORGET_KEY;
     case EVENT_WIPED: return on_wiped(s);
     case EVENT_TIMER: return on_timer(s, now_ms);

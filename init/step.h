@@ -31,6 +31,7 @@ struct supervisor {
     int main_status;         /* exit status once it has ended */
     int64_t stop_timeout_ms; /* set by the caller at start */
 
+    bool keying;       /* what runs is no unlock and no save: it rewrites the vault file */
     bool creating;     /* the running save makes a new vault */
     bool lock_after;   /* the running save is a lock's */
     bool save_again;   /* somebody asked after the running save had begun */
@@ -66,9 +67,10 @@ enum event_type {
     EVENT_CREATE,
     EVENT_SAVE,
     EVENT_LOCK,         /* force */
+    EVENT_KEY,
     EVENT_LOOKED,       /* holders: how many hold the vault of the lock open */
     EVENT_JOB_DONE,     /* the running unlock or create succeeded and its tree is in place, or the
-                           running save succeeded; left_out */
+                           running save succeeded; left_out; or the vault file is rewritten */
     EVENT_JOB_FAILED,   /* it did not; may_retry: without the reserve, or because a file changed */
     EVENT_CANCEL,       /* whoever asked for the unlock has gone */
     EVENT_WIPED,        /* the tree is deleted */
@@ -102,7 +104,7 @@ enum action {
     ACT_START_CREATE = 1u << 7,
     ACT_UNHIDE = 1u << 8,        /* the vault comes back to its place, when a lock's save failed */
     ACT_HIDE = 1u << 9,          /* it leaves its place, for a lock's save */
-    ACT_ANSWER_UNLOCK = 1u << 10,
+    ACT_ANSWER_UNLOCK = 1u << 10, /* and who waits for the rewriting of the file */
     ACT_ANSWER_SAVE = 1u << 11,  /* all who wait for a save up to this one */
     ACT_FORGET_KEY = 1u << 12,
     ACT_START_WIPE = 1u << 13,
@@ -112,8 +114,9 @@ enum action {
     ACT_EXIT = 1u << 17,
     ACT_TERM_HOLDERS = 1u << 18,
     ACT_KILL_HOLDERS = 1u << 19,
-    ACT_START_LOOK = 1u << 20,   /* these two are last: they may fail at once, which is an event of its own */
+    ACT_START_LOOK = 1u << 20,   /* from here on: they may fail at once, which is an event of its own */
     ACT_START_SAVE = 1u << 21,
+    ACT_START_KEY = 1u << 22,
 };
 
 /* Returns the actions. */

@@ -22,6 +22,7 @@ enum { NR_PIDFD_OPEN = 434 }; /* the same number on every architecture */
 static const char *const NAMES[] = {
     [JOB_OPEN] = "open", [JOB_CREATE] = "create", [JOB_UNPACK] = "unpack",
     [JOB_PACK] = "pack", [JOB_SEAL] = "seal", [JOB_CONFIG] = "config", [JOB_LOOK] = "look",
+    [JOB_REWRITE] = "rewrite",
 };
 
 /* --- who is killed is not gone yet --- */
@@ -203,14 +204,28 @@ int workers_create(struct workers *ws, int tree, int passphrase, uint32_t kdf_op
     return start(ws, RUN_CREATE, (struct plan){.kind = JOB_CREATE, .tree = tree}, NULL, now_ms);
 }
 
+static void draw_mark(struct workers *ws)
+{
+    if (!ws->marked && getrandom(ws->mark, sizeof ws->mark, 0) == (ssize_t)sizeof ws->mark)
+        ws->marked = true;
+}
+
+int workers_rewrite(struct workers *ws, int order, bool open, int64_t now_ms)
+{
+    memset(&ws->job, 0, sizeof ws->job);
+    ws->passphrase = order;
+    ws->known = open;
+    draw_mark(ws);
+    return start(ws, RUN_KEY, (struct plan){.kind = JOB_REWRITE, .tree = -1}, NULL, now_ms);
+}
+
 int workers_save(struct workers *ws, int tree, bool must_not_exist, int64_t now_ms)
 {
     struct plan sealer = {.kind = JOB_SEAL, .tree = -1};
 
     memset(&ws->job, 0, sizeof ws->job);
     ws->must_not_exist = must_not_exist;
-    if (!ws->marked && getrandom(ws->mark, sizeof ws->mark, 0) == (ssize_t)sizeof ws->mark)
-        ws->marked = true;
+    draw_mark(ws);
     return start(ws, RUN_SAVE, (struct plan){.kind = JOB_PACK, .tree = tree}, &sealer, now_ms);
 }
 
@@ -229,6 +244,14 @@ static void fail(struct worker *w, const char *word, const char *text)
     wire_error_set(&w->error, EX_TP_FAULT, word, text);
 }
 
+/* What this PID 1 knows of the file in place. */
+static void tell_known(struct workers *ws)
+{
+    ws->job.header_len = ws->facts.header_len;
+    memcpy(ws->job.header, ws->facts.header, sizeof ws->job.header);
+    memcpy(ws->job.digest, ws->facts.digest, sizeof ws->job.digest);
+}
+
 /* The worker is behind its filter: now it gets its job, and only now a key or a passphrase. */
 static void send_job(struct workers *ws, struct worker *w, struct key *key)
 {
@@ -239,6 +262,7 @@ static void send_job(struct workers *ws, struct worker *w, struct key *key)
     ws->job.kind = w->kind;
     ws->job.flags = 0;
     ws->job.header_len = 0;
+    memcpy(ws->job.mark, ws->mark, sizeof ws->job.mark);
     switch (w->kind) {
     case JOB_OPEN:
         pass = ws->passphrase;
@@ -256,12 +280,14 @@ static void send_job(struct workers *ws, struct worker *w, struct key *key)
     case JOB_PACK:
         ws->job.flags = ws->leave_out ? JOB_LEAVE_OUT : 0;
         break;
+    case JOB_REWRITE:
+        pass = ws->passphrase;
+        if (ws->known)
+            tell_known(ws);
+        break;
     case JOB_SEAL:
         ws->job.flags = ws->must_not_exist ? JOB_MUST_NOT_EXIST : 0;
-        ws->job.header_len = ws->facts.header_len;
-        memcpy(ws->job.header, ws->facts.header, sizeof ws->job.header);
-        memcpy(ws->job.digest, ws->facts.digest, sizeof ws->job.digest);
-        memcpy(ws->job.mark, ws->mark, sizeof ws->job.mark);
+        tell_known(ws);
         m.tail = key->bytes;
         m.tail_len = WIRE_KEY_SIZE;
         break;
@@ -319,6 +345,7 @@ static void take_result(struct workers *ws, struct worker *w, const struct resul
     switch (w->kind) {
     case JOB_OPEN:
     case JOB_CREATE:
+    case JOB_REWRITE:
     case JOB_SEAL:
         f->header_len = r->header_len <= WIRE_HEADER_MAX ? r->header_len : 0;
         memcpy(f->header, r->header, sizeof f->header);
@@ -357,7 +384,7 @@ static void take_result(struct workers *ws, struct worker *w, const struct resul
 
 static bool gives_key(const struct worker *w)
 {
-    return w->kind == JOB_OPEN || w->kind == JOB_CREATE;
+    return w->kind == JOB_OPEN || w->kind == JOB_CREATE || w->kind == JOB_REWRITE;
 }
 
 /* It is not what it was started as any more: nothing it says is heard again. */

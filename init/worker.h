@@ -1,7 +1,7 @@
 /* worker - the short-lived programs that compute, one run at a time.
  *
- * A run is a reading of the configuration, an unlock (opener | unpacker), a creation (opener) or a
- * save (packer | sealer), joined by a pipe, each worker with a channel to PID 1 (docs/control-protocol.md). They execute through a
+ * A run is a reading of the configuration, an unlock (opener | unpacker), a creation (opener), a
+ * save (packer | sealer), a look (who holds it?) or a rewriting of the file (rewriter), joined by a pipe, each worker with a channel to PID 1 (docs/control-protocol.md). They execute through a
  * descriptor of `tazpod` taken at start, as the vault's owner, with an empty environment.
  * Nothing here waits: the loop reports what happens on the channels and who died.
  * Times are CLOCK_MONOTONIC milliseconds. PID 1 only; no allocation. */
@@ -17,7 +17,7 @@
 
 #define NO_PROCESS "no process could be started (pids limit): try again"
 
-enum run_type { RUN_NONE = 0, RUN_UNLOCK, RUN_CREATE, RUN_SAVE, RUN_CONFIG, RUN_LOOK };
+enum run_type { RUN_NONE = 0, RUN_UNLOCK, RUN_CREATE, RUN_SAVE, RUN_CONFIG, RUN_LOOK, RUN_KEY };
 enum run_state { RUN_GOING = 0, RUN_DONE, RUN_FAILED };
 
 /* What the last unlock or save has told of the vault. */
@@ -73,6 +73,7 @@ struct workers {
     uint8_t mark[WIRE_MARK_SIZE]; /* of this process 1, random: drawn at the first save */
     bool marked;
     bool whole;          /* of a look: JOB_WHOLE */
+    bool known;          /* of a rewriting: it is told the header */
     bool leave_out;      /* of a save: JOB_LEAVE_OUT, set by the caller before it */
     uint32_t tree_flags; /* JOB_OWN_NOSWAP, JOB_REQUIRE_NOSWAP: set by the caller before a run */
     bool packed;    /* the packer has ended, and how */
@@ -95,6 +96,9 @@ int workers_create(struct workers *ws, int tree, int passphrase, uint32_t kdf_op
                    int64_t now_ms);
 /* tree: descriptor of the directory to save, the caller's. must_not_exist: of a new vault. */
 int workers_save(struct workers *ws, int tree, bool must_not_exist, int64_t now_ms);
+/* Rewrites the vault file as the order says that is in the descriptor, which is taken over. open: the vault is,
+ * and the file has to be the one it came from. key must have a page. */
+int workers_rewrite(struct workers *ws, int order, bool open, int64_t now_ms);
 /* Who holds the tree open? holding is up to date when it is done. whole: it is a file system of its own. */
 int workers_look(struct workers *ws, int tree, bool whole, int64_t now_ms);
 /* All return 0, or -1 with errno when a worker could not be started; then nothing runs. Where there is no

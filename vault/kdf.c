@@ -64,20 +64,25 @@ static void wrap_data(const uint8_t ctx[CTX], uint8_t ad[11 + CTX])
     memcpy(ad + 11, ctx, CTX);
 }
 
-int kdf_wrap(struct slot *slot, unsigned index, const char *label, uint32_t ops, uint32_t mem_kib,
-             const uint8_t vault_id[VAULT_ID], const struct secret *passphrase,
+static void slot_begin(struct slot *slot, enum slot_type type, unsigned index, const char *label)
+{
+    memset(slot, 0, sizeof *slot);
+    slot->type = (uint8_t)type;
+    slot->index = (uint8_t)index;
+    memcpy(slot->label, label, strnlen(label, SLOT_LABEL)); /* the rest stays zero */
+}
+
+int kdf_wrap(struct slot *slot, enum slot_type type, unsigned index, const char *label, uint32_t ops,
+             uint32_t mem_kib, const uint8_t vault_id[VAULT_ID], const struct secret *passphrase,
              const struct secret *key, struct err *e)
 {
     struct secret k64 = {0};
     uint8_t ctx[CTX], ad[11 + CTX];
     int rc = -1;
 
-    memset(slot, 0, sizeof *slot);
-    slot->type = SLOT_PASSPHRASE;
-    slot->index = (uint8_t)index;
+    slot_begin(slot, type, index, label);
     slot->ops = ops;
     slot->mem_kib = mem_kib;
-    memcpy(slot->label, label, strnlen(label, SLOT_LABEL)); /* the rest stays zero */
     randombytes_buf(slot->salt, sizeof slot->salt);
     if (derive(slot, passphrase, &k64, e) < 0)
         goto out;
@@ -120,4 +125,42 @@ int kdf_unwrap(const struct slot *slot, const uint8_t vault_id[VAULT_ID],
 out:
     secret_free(&k64);
     return rc;
+}
+
+int kdf_wrap_identity(struct slot *slot, unsigned index, const char *label, const uint8_t recipient[SLOT_RECIPIENT],
+                      const uint8_t vault_id[VAULT_ID], const struct secret *key, struct err *e)
+{
+    uint8_t ctx[CTX];
+
+    slot_begin(slot, SLOT_IDENTITY, index, label);
+    memcpy(slot->recipient, recipient, SLOT_RECIPIENT);
+    if (crypto_box_seal(slot->wrapped, key->data, DATA_KEY, recipient) != 0)
+        return err_set(e, ERR_CANT_CREATE, "bad-identity", "that is no public key of an identity");
+    context(slot, vault_id, ctx);
+    commitment(key->data, ctx, slot->commit);
+    return 0;
+}
+
+int kdf_unwrap_identity(const struct slot *slot, const uint8_t vault_id[VAULT_ID], const struct secret *identity,
+                        struct secret *key, struct err *e)
+{
+    uint8_t public_key[SLOT_RECIPIENT], ctx[CTX], commit[SLOT_COMMIT];
+
+    if (crypto_scalarmult_base(public_key, identity->data) != 0 ||
+        sodium_memcmp(public_key, slot->recipient, SLOT_RECIPIENT) != 0)
+        return 0;
+    context(slot, vault_id, ctx);
+    if (crypto_box_seal_open(key->data, slot->wrapped, SLOT_WRAPPED, public_key, identity->data) == 0) {
+        key->len = DATA_KEY;
+        commitment(key->data, ctx, commit);
+        if (sodium_memcmp(commit, slot->commit, SLOT_COMMIT) == 0)
+            return 1;
+    }
+    return err_set(e, ERR_DAMAGED, "altered-header", "the vault's header was altered (key slot %u)", slot->index);
+}
+
+void kdf_new_identity(uint8_t recipient[SLOT_RECIPIENT], struct secret *identity)
+{
+    (void)crypto_box_keypair(recipient, identity->data);
+    identity->len = IDENTITY_KEY;
 }

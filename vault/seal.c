@@ -140,78 +140,53 @@ static void digest_end(struct digest_state *d, uint8_t out[DIGEST])
     out[DIGEST - 1] = 1; /* never all zeros */
 }
 
-int seal_stream(const struct secret *key, const struct header *h, const uint8_t *bytes, size_t len,
-                int from, int to, uint8_t digest[DIGEST], uint64_t *size, struct err *e)
-{
+/* --- one direction each; chunks go through `plain` and `sealed` --- */
+
+struct writer {
     crypto_secretstream_xchacha20poly1305_state st;
     struct digest_state d;
-    uint8_t k[SUBKEY], ad[AD], mark[END_MARK];
-    uint64_t total = len;
-    size_t have;
-    int last = 0, rc = -1;
-    ssize_t n;
+    uint8_t ad[AD];
+    int to;
+    uint64_t total; /* bytes of the file so far */
+};
 
-    crypto_generichash(ad, sizeof ad, bytes, len, NULL, 0);
+/* The header of len bytes stands in `to` already. */
+static int writer_begin(struct writer *w, const struct secret *key, const struct header *h, const uint8_t *bytes,
+                        size_t len, int to, struct err *e)
+{
+    uint8_t k[SUBKEY];
+
+    w->to = to;
+    w->total = len + STREAM_HEADER;
+    crypto_generichash(w->ad, sizeof w->ad, bytes, len, NULL, 0);
     stream_key(h, key, k);
-    crypto_secretstream_xchacha20poly1305_init_push(&st, sealed, k);
-    digest_start(&d, h, key);
-    if (io_write(to, sealed, STREAM_HEADER) < 0) {
-        err_sys(e, "write the vault");
-        goto out;
-    }
-    total += STREAM_HEADER;
-
-    /* A chunk is the last one exactly when the read after it would find the end: a full chunk is
-     * held until one byte more has been seen. */
-    n = io_read(from, plain, CHUNK);
-    while (!last) {
-        uint8_t next = 0;
-        ssize_t more = 0;
-
-        if (n < 0) {
-            err_sys(e, "read the packed vault");
-            goto out;
-        }
-        have = (size_t)n;
-        if (have == CHUNK)
-            more = io_read(from, &next, 1);
-        if (more < 0) {
-            err_sys(e, "read the packed vault");
-            goto out;
-        }
-        last = more == 0;
-        digest_add(&d, plain, have);
-        crypto_secretstream_xchacha20poly1305_push(
-            &st, sealed, NULL, plain, have, ad, sizeof ad,
-            last ? crypto_secretstream_xchacha20poly1305_TAG_FINAL
-                 : crypto_secretstream_xchacha20poly1305_TAG_MESSAGE);
-        have += crypto_secretstream_xchacha20poly1305_ABYTES;
-        if (io_write(to, sealed, have) < 0) {
-            err_sys(e, "write the vault");
-            goto out;
-        }
-        total += have;
-        if (!last) {
-            plain[0] = next;
-            n = io_read(from, plain + 1, CHUNK - 1);
-            n = n < 0 ? n : n + 1;
-        }
-    }
-    total += END_MARK;
-    end_mark_format(total, mark);
-    if (io_write(to, mark, sizeof mark) < 0) {
-        err_sys(e, "write the vault");
-        goto out;
-    }
-    digest_end(&d, digest);
-    *size = total;
-    rc = 0;
-out:
-    sodium_memzero(&st, sizeof st);
-    sodium_memzero(&d, sizeof d);
+    crypto_secretstream_xchacha20poly1305_init_push(&w->st, sealed, k);
     sodium_memzero(k, sizeof k);
-    sodium_memzero(plain, sizeof plain);
-    return rc;
+    digest_start(&w->d, h, key);
+    return io_write(to, sealed, STREAM_HEADER) < 0 ? err_sys(e, "write the vault") : 0;
+}
+
+/* The first n bytes of `plain`. */
+static int writer_put(struct writer *w, size_t n, int last, struct err *e)
+{
+    digest_add(&w->d, plain, n);
+    crypto_secretstream_xchacha20poly1305_push(&w->st, sealed, NULL, plain, n, w->ad, sizeof w->ad,
+                                               last ? crypto_secretstream_xchacha20poly1305_TAG_FINAL
+                                                    : crypto_secretstream_xchacha20poly1305_TAG_MESSAGE);
+    n += crypto_secretstream_xchacha20poly1305_ABYTES;
+    w->total += n;
+    return io_write(w->to, sealed, n) < 0 ? err_sys(e, "write the vault") : 0;
+}
+
+static int writer_end(struct writer *w, uint8_t digest[DIGEST], uint64_t *size, struct err *e)
+{
+    uint8_t mark[END_MARK];
+
+    w->total += END_MARK;
+    end_mark_format(w->total, mark);
+    digest_end(&w->d, digest);
+    *size = w->total;
+    return io_write(w->to, mark, sizeof mark) < 0 ? err_sys(e, "write the vault") : 0;
 }
 
 static int truncated(struct err *e)
@@ -227,89 +202,174 @@ static int damaged(struct err *e)
                    "in its place");
 }
 
-/* So many bytes from `at` into `sealed`. -1 on error, also when the file shrank meanwhile. */
-static int read_at(int fd, uint64_t at, size_t want, struct err *e)
+struct reader {
+    crypto_secretstream_xchacha20poly1305_state st;
+    struct digest_state d;
+    uint8_t ad[AD];
+    int fd;
+    uint64_t at, end; /* of the stream in the file */
+    int marked;       /* it has its right end mark */
+};
+
+/* So many bytes into `sealed`. -1 on error, also when the file shrank meanwhile. */
+static int reader_take(struct reader *r, size_t want, struct err *e)
 {
-    ssize_t n = io_read_at(fd, sealed, want, (off_t)at);
+    ssize_t n = io_read_at(r->fd, sealed, want, (off_t)r->at);
 
     if (n < 0)
         return err_sys(e, "read the vault");
+    r->at += want;
     return (size_t)n < want ? truncated(e) : 0;
+}
+
+static int reader_begin(struct reader *r, const struct secret *key, const struct header *h, const uint8_t *bytes,
+                        size_t len, int fd, uint64_t file_size, struct err *e)
+{
+    uint8_t k[SUBKEY], mark[END_MARK];
+
+    r->fd = fd;
+    r->at = len;
+    r->end = file_size;
+    r->marked = 0;
+    if (file_size >= len + STREAM_HEADER + END_MARK) {
+        if (io_read_at(fd, mark, sizeof mark, (off_t)(file_size - END_MARK)) < 0)
+            return err_sys(e, "read the vault");
+        r->marked = end_mark_valid(mark, file_size);
+    }
+    if (r->marked)
+        r->end -= END_MARK;
+    crypto_generichash(r->ad, sizeof r->ad, bytes, len, NULL, 0);
+    if (r->end < r->at + STREAM_HEADER)
+        return truncated(e);
+    if (reader_take(r, STREAM_HEADER, e) < 0)
+        return -1;
+    digest_start(&r->d, h, key);
+    stream_key(h, key, k);
+    crypto_secretstream_xchacha20poly1305_init_pull(&r->st, sealed, k);
+    sodium_memzero(k, sizeof k);
+    return 0;
+}
+
+/* The next chunk into `plain`; *last: there is no other. */
+static int reader_next(struct reader *r, size_t *got, int *last, struct err *e)
+{
+    size_t n = r->end - r->at < CHUNK_SEALED ? (size_t)(r->end - r->at) : CHUNK_SEALED;
+    unsigned long long len = 0;
+    uint8_t tag = 0;
+
+    if (n == 0) /* no final chunk */
+        return truncated(e);
+    if (reader_take(r, n, e) < 0)
+        return -1;
+    if (crypto_secretstream_xchacha20poly1305_pull(&r->st, plain, &len, &tag, sealed, n, r->ad, sizeof r->ad) != 0)
+        return r->at == r->end && !r->marked ? truncated(e) : damaged(e);
+    *last = tag == crypto_secretstream_xchacha20poly1305_TAG_FINAL;
+    if (!*last && (tag != crypto_secretstream_xchacha20poly1305_TAG_MESSAGE || len != CHUNK))
+        return damaged(e);
+    digest_add(&r->d, plain, (size_t)len);
+    *got = (size_t)len;
+    return 0;
+}
+
+static int reader_end(struct reader *r, uint8_t digest[DIGEST], struct err *e)
+{
+    if (!r->marked && r->end - r->at <= END_MARK) /* what is left of an end mark */
+        return truncated(e);
+    if (r->at != r->end)
+        return damaged(e);
+    digest_end(&r->d, digest);
+    return 0;
+}
+
+/* --- whole streams --- */
+
+/* A chunk is the last one exactly when the read after it would find the end: a full chunk is held
+ * until one byte more has been seen. */
+static int write_all_of(struct writer *w, int from, struct err *e)
+{
+    uint8_t next = 0;
+    ssize_t n = io_read(from, plain, CHUNK), more = 1;
+
+    while (n >= 0) {
+        more = n == CHUNK ? io_read(from, &next, 1) : 0;
+        if (more < 0)
+            break;
+        if (writer_put(w, (size_t)n, more == 0, e) < 0)
+            return -1;
+        if (more == 0)
+            return 0;
+        plain[0] = next;
+        n = io_read(from, plain + 1, CHUNK - 1);
+        n = n < 0 ? n : n + 1;
+    }
+    return err_sys(e, "read the packed vault");
+}
+
+int seal_stream(const struct secret *key, const struct header *h, const uint8_t *bytes, size_t len,
+                int from, int to, uint8_t digest[DIGEST], uint64_t *size, struct err *e)
+{
+    struct writer w;
+    int rc = writer_begin(&w, key, h, bytes, len, to, e);
+
+    if (rc == 0)
+        rc = write_all_of(&w, from, e);
+    if (rc == 0)
+        rc = writer_end(&w, digest, size, e);
+    sodium_memzero(&w, sizeof w);
+    sodium_memzero(plain, sizeof plain);
+    return rc;
+}
+
+static int read_all_to(struct reader *r, int to, struct err *e)
+{
+    size_t n;
+    int last = 0;
+
+    while (!last) {
+        if (reader_next(r, &n, &last, e) < 0)
+            return -1;
+        if (to >= 0 && io_write(to, plain, n) < 0)
+            return errno == EPIPE ? err_set(e, ERR_INTERNAL, "partner-ended", "the unpacker ended early")
+                                  : err_sys(e, "hand the vault to the unpacker");
+    }
+    return 0;
 }
 
 int seal_open_stream(const struct secret *key, const struct header *h, const uint8_t *bytes, size_t len,
                      int fd, uint64_t file_size, int to, uint8_t digest[DIGEST], struct err *e)
 {
-    crypto_secretstream_xchacha20poly1305_state st;
-    struct digest_state d;
-    uint8_t k[SUBKEY], ad[AD], mark[END_MARK];
-    uint64_t at = len, end = file_size;
-    int marked = 0, last = 0, rc = -1;
+    struct reader r;
+    int rc = reader_begin(&r, key, h, bytes, len, fd, file_size, e);
 
-    if (file_size >= len + STREAM_HEADER + END_MARK) {
-        if (io_read_at(fd, mark, sizeof mark, (off_t)(file_size - END_MARK)) < 0)
-            return err_sys(e, "read the vault");
-        marked = end_mark_valid(mark, file_size);
-    }
-    if (marked)
-        end -= END_MARK;
-    crypto_generichash(ad, sizeof ad, bytes, len, NULL, 0);
-    stream_key(h, key, k);
-    digest_start(&d, h, key);
-    if (end < at + STREAM_HEADER) {
-        truncated(e);
-        goto out;
-    }
-    if (read_at(fd, at, STREAM_HEADER, e) < 0)
-        goto out;
-    crypto_secretstream_xchacha20poly1305_init_pull(&st, sealed, k);
-    at += STREAM_HEADER;
+    if (rc == 0)
+        rc = read_all_to(&r, to, e);
+    if (rc == 0)
+        rc = reader_end(&r, digest, e);
+    sodium_memzero(&r, sizeof r);
+    sodium_memzero(plain, sizeof plain);
+    return rc;
+}
 
-    while (!last) {
-        unsigned long long got = 0;
-        uint8_t tag = 0;
-        size_t n = end - at < CHUNK_SEALED ? (size_t)(end - at) : CHUNK_SEALED;
+int seal_copy_stream(const struct seal_from *from, const struct secret *key, const struct header *h,
+                     const uint8_t *bytes, size_t len, int to, uint8_t digest[DIGEST], uint64_t *size, struct err *e)
+{
+    uint8_t old[DIGEST];
+    struct reader r;
+    struct writer w;
+    size_t n = 0;
+    int last = 0, rc = -1;
 
-        if (n == 0) { /* no final chunk */
-            truncated(e);
-            goto out;
-        }
-        if (read_at(fd, at, n, e) < 0)
-            goto out;
-        at += n;
-        if (crypto_secretstream_xchacha20poly1305_pull(&st, plain, &got, &tag, sealed,
-                                                       n, ad, sizeof ad) != 0) {
-            at == end && !marked ? truncated(e) : damaged(e);
-            goto out;
-        }
-        last = tag == crypto_secretstream_xchacha20poly1305_TAG_FINAL;
-        if (!last && (tag != crypto_secretstream_xchacha20poly1305_TAG_MESSAGE || got != CHUNK)) {
-            damaged(e);
-            goto out;
-        }
-        digest_add(&d, plain, (size_t)got);
-        if (to >= 0 && io_write(to, plain, (size_t)got) < 0) {
-            if (errno == EPIPE)
-                err_set(e, ERR_INTERNAL, "partner-ended", "the unpacker ended early");
-            else
-                err_sys(e, "hand the vault to the unpacker");
-            goto out;
-        }
-    }
-    if (!marked && end - at <= END_MARK) { /* what is left of an end mark */
-        truncated(e);
+    if (reader_begin(&r, from->key, from->h, from->bytes, from->len, from->fd, from->size, e) < 0 ||
+        writer_begin(&w, key, h, bytes, len, to, e) < 0)
         goto out;
-    }
-    if (at != end) {
-        damaged(e);
-        goto out;
-    }
-    digest_end(&d, digest);
-    rc = 0;
+    while (!last)
+        if (reader_next(&r, &n, &last, e) < 0 || writer_put(&w, n, last, e) < 0)
+            goto out;
+    if (reader_end(&r, old, e) == 0 && writer_end(&w, digest, size, e) == 0)
+        rc = 0;
 out:
-    sodium_memzero(&st, sizeof st);
-    sodium_memzero(&d, sizeof d);
-    sodium_memzero(k, sizeof k);
+    sodium_memzero(&r, sizeof r);
+    sodium_memzero(&w, sizeof w);
     sodium_memzero(plain, sizeof plain);
     return rc;
 }

@@ -37,4 +37,19 @@ int seal_stream(const struct secret *key, const struct header *h, const uint8_t 
 int seal_open_stream(const struct secret *key, const struct header *h, const uint8_t *bytes, size_t len,
                      int fd, uint64_t file_size, int to, uint8_t digest[DIGEST], struct err *e);
 
+/* A vault file to read: its header of len bytes has been checked with its key. */
+struct seal_from {
+    const struct secret *key;
+    const struct header *h;
+    const uint8_t *bytes;
+    size_t len;
+    int fd;
+    uint64_t size; /* of the file */
+};
+
+/* The content of one vault file becomes the stream of another, chunk by chunk: `to` holds the new header. No
+ * more than a chunk is ever in the clear. A file that does not hold is an error, found while `to` is written. */
+int seal_copy_stream(const struct seal_from *from, const struct secret *key, const struct header *h,
+                     const uint8_t *bytes, size_t len, int to, uint8_t digest[DIGEST], uint64_t *size, struct err *e);
+
 #endif

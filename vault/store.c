@@ -282,3 +282,33 @@ void store_abandon(struct store *s)
         (void)unlinkat(s->dir, s->tmp, 0); /* the next save sweeps what this could not */
     s->tmp[0] = '\0';
 }
+
+int store_read_earlier(struct store *s, int place, uint64_t *size)
+{
+    char ending[12], name[NAME_MAX_BESIDE];
+    struct stat sb;
+    int fd;
+
+    (void)snprintf(ending, sizeof ending, "%d", place);
+    beside(s, ending, name);
+    fd = openat(s->dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    if (fd >= 0 && (fstat(fd, &sb) < 0 || !S_ISREG(sb.st_mode))) {
+        close(fd);
+        fd = -1;
+    }
+    if (fd >= 0)
+        *size = (uint64_t)sb.st_size;
+    return fd;
+}
+
+void store_drop_earlier(struct store *s)
+{
+    char ending[12], name[NAME_MAX_BESIDE];
+
+    for (int i = 1; i <= STORE_PLACES; i++) {
+        (void)snprintf(ending, sizeof ending, "%d", i);
+        beside(s, ending, name);
+        (void)unlinkat(s->dir, name, 0);
+    }
+    (void)fsync(s->dir);
+}

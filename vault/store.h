@@ -10,7 +10,7 @@
 
 #include "base/err.h"
 
-enum { STORE_GENERATIONS = 5, STORE_NAME_MAX = 128 };
+enum { STORE_GENERATIONS = 5, STORE_PLACES = 99 /* most of them anybody may set */, STORE_NAME_MAX = 128 };
 
 struct store {
     int dir; /* descriptor of the vault's directory, owned until store_close */
@@ -46,6 +46,12 @@ int store_commit(struct store *s, int fresh, struct err *e);
 /* It becomes NAME.conflict-GEN (or -GEN-N, if there is one) instead; *e then tells that name with word conflict, and -1 is
  * returned: the content is durable, but not under the vault's name. */
 int store_conflict(struct store *s, uint64_t gen, struct err *e);
+
+/* Opens the earlier generation in that place, from 1; *size is its length. -1 if there is no regular file. */
+int store_read_earlier(struct store *s, int place, uint64_t *size);
+
+/* Deletes all earlier generations. What can't be deleted stays. Under the lock. */
+void store_drop_earlier(struct store *s);
 
 /* Removes the temporary file, if one is there. */
 void store_abandon(struct store *s);

@@ -156,6 +156,15 @@ class Pod:
     def create(self, *flags):
         return self.unlock("--create", *(flags or CHEAP))
 
+    def create_whole(self):
+        """As it is made at a terminal: with a recovery code, so that none is offered there later."""
+        self.create().ok()
+        return self.key("recovery")
+
+    def key(self, *words):
+        """`tazpod key`, with the vault's passphrase."""
+        return self.tazpod("key", *words, "--passphrase-fd", "0", stdin=PASSPHRASE.encode() + b"\n")
+
     def status(self):
         """`tazpod status` as a dict; answering at all is exit 0."""
         lines = self.tazpod("status").ok().out.splitlines()

@@ -50,7 +50,7 @@ def new_vault_pod(new_pod, workspace):
 
 @pytest.fixture
 def locked_pod(new_vault_pod):
-    new_vault_pod.create().ok()
+    new_vault_pod.create_whole().ok()
     new_vault_pod.write(f"{SECRETS}/one", CONTENT)
     new_vault_pod.tazpod("lock").ok()
     return new_vault_pod

@@ -11,7 +11,7 @@ WRONG = "zebra-not-it"
 @pytest.fixture
 def locked_pod(new_pod, workspace):
     pod = new_pod(workspace)
-    pod.create().ok()
+    pod.create_whole().ok()
     pod.write(f"{SECRETS}/one", CONTENT)
     pod.tazpod("lock").ok()
     return pod

@@ -23,7 +23,7 @@ MEGABYTE = 1 << 20
 @pytest.fixture
 def locked_pod(new_pod, workspace):
     pod = new_pod(workspace)
-    pod.create().ok()
+    pod.create_whole().ok()
     pod.write(f"{SECRETS}/one", CONTENT)
     pod.tazpod("lock").ok()
     return pod

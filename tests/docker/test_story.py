@@ -119,7 +119,7 @@ def test_a_shell_as_main_command_prompts_and_its_end_is_a_clean_stop(new_pod, wo
 
 def test_a_second_shell_finds_the_vault_open_and_asks_nothing(new_pod, workspace):
     pod = new_pod(workspace)
-    pod.create().ok()
+    pod.create_whole().ok()
     pod.write(f"{SECRETS}/kubeconfig", KUBECONFIG.encode())
     shell = pod.terminal("tazpod", "shell")
     shell.take_prompt()
@@ -152,7 +152,7 @@ def test_a_passphrase_that_was_not_typed_twice_alike_is_asked_for_again(new_pod,
 
 def test_a_whole_tree_comes_back_with_directories_links_modes_and_times(new_pod, workspace):
     pod = new_pod(workspace)
-    pod.create().ok()
+    pod.create_whole().ok()
     pod.sh("""
         umask 077
         cd ~/secrets

@@ -566,6 +566,12 @@ class Pod:
         self.ok("unlock", "--create", *CHEAP, passphrase=PASSPHRASE)
         return self
 
+    def create_whole(self):
+        """As it is made at a terminal: with a recovery code, so that none is offered there later."""
+        self.create()
+        self.ok("key", "recovery", passphrase=PASSPHRASE)
+        return self
+
     def unlock(self):
         self.ok("unlock", passphrase=PASSPHRASE)
         return self

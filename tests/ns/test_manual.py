@@ -33,7 +33,8 @@ def help_of(program, *words):
 
 
 def verbs():
-    return set(re.findall(r"^  ([a-z]+) +\S", help_of("tazpod", "help"), re.M))
+    subs = re.search(r"SUBS\[\] = \{(.*?)\n\};", source("cli/key.c"), re.S).group(1)
+    return set(re.findall(r"^  ([a-z]+) +\S", help_of("tazpod", "help"), re.M)) | set(re.findall(r'\{"([a-z-]+)"', subs))
 
 
 def flags():
@@ -134,7 +135,7 @@ def literals(line):
 
 
 KINDS = {
-    "verbs of tazpod": Kind(TAZPOD, "DESCRIPTION", verbs, items(r"^\.It Cm ([a-z]+)")),
+    "verbs of tazpod": Kind(TAZPOD, "DESCRIPTION", verbs, items(r"^\.It Cm ([a-z-]+)")),
     "flags of tazpod": Kind(TAZPOD, "DESCRIPTION", flags, option_names),
     "flags of tazpod in its synopsis": Kind(
         TAZPOD, "SYNOPSIS", flags, lambda line, item: ["-" + name for name in re.findall(r"\bFl (-[a-z-]+)", line)]),

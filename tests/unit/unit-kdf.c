@@ -33,7 +33,7 @@ static int set_up(void **state)
     assert_int_equal(secret_new(&k.key, DATA_KEY), 0);
     assert_int_equal(secret_new(&k.back, DATA_KEY), 0);
     kdf_new_key(&k.key);
-    assert_int_equal(kdf_wrap(&k.slot, 2, "passphrase", OPS, MEM, ID, &k.passphrase, &k.key, &e), 0);
+    assert_int_equal(kdf_wrap(&k.slot, SLOT_PASSPHRASE, 2, "passphrase", OPS, MEM, ID, &k.passphrase, &k.key, &e), 0);
     *state = &k;
     return 0;
 }
@@ -98,7 +98,7 @@ static void a_long_label_is_cut_to_its_place(void **state)
     struct slot s;
     struct err e;
 
-    assert_int_equal(kdf_wrap(&s, 0, "0123456789012345678901234567890123456789", OPS, MEM, ID, &k->passphrase, &k->key,
+    assert_int_equal(kdf_wrap(&s, SLOT_PASSPHRASE, 0, "0123456789012345678901234567890123456789", OPS, MEM, ID, &k->passphrase, &k->key,
                               &e), 0);
     assert_memory_equal(s.label, "01234567890123456789012345678901", SLOT_LABEL);
 }
@@ -153,7 +153,7 @@ static void the_same_passphrase_makes_another_slot_each_time(void **state)
     struct slot s;
     struct err e;
 
-    assert_int_equal(kdf_wrap(&s, 2, "passphrase", OPS, MEM, ID, &k->passphrase, &k->key, &e), 0);
+    assert_int_equal(kdf_wrap(&s, SLOT_PASSPHRASE, 2, "passphrase", OPS, MEM, ID, &k->passphrase, &k->key, &e), 0);
     assert_memory_not_equal(s.salt, k->slot.salt, SLOT_SALT);
     assert_memory_not_equal(s.wrapped, k->slot.wrapped, 24); /* the nonce */
     assert_memory_not_equal(s.wrapped + 24, k->slot.wrapped + 24, 48);
@@ -184,7 +184,7 @@ static void any_bytes_make_a_passphrase(void **state)
     p.len = PASSPHRASE_MAX;
     unit_fill(p.data, p.len, 5);
     p.data[3] = '\0'; /* the opener refuses these; what derives a key does not stop at one */
-    assert_int_equal(kdf_wrap(&s, 0, "x", OPS, MEM, ID, &p, &k->key, &e), 0);
+    assert_int_equal(kdf_wrap(&s, SLOT_PASSPHRASE, 0, "x", OPS, MEM, ID, &p, &k->key, &e), 0);
     assert_int_equal(kdf_unwrap(&s, ID, &p, &k->back, &e), 1);
     p.data[PASSPHRASE_MAX - 1] ^= 1;
     assert_int_equal(kdf_unwrap(&s, ID, &p, &k->back, &e), 0);

@@ -11,18 +11,18 @@ enum {
     T = 16000, /* the stop's total: a multiple of 16, so that its parts are whole */
     REFUSALS = ACT_REFUSE_BUSY | ACT_REFUSE_STATE | ACT_ALREADY,
     ANSWERS = REFUSALS | ACT_JOIN,
-    STARTS = ACT_START_UNLOCK | ACT_START_CREATE | ACT_START_LOOK | ACT_START_SAVE,
+    STARTS = ACT_START_UNLOCK | ACT_START_CREATE | ACT_START_LOOK | ACT_START_SAVE | ACT_START_KEY,
 };
 
 static const char *const VAULTS[] = {"absent", "locked", "opening", "open", "saving", "locking", "stopping"};
 static const char *const PHASES[] = {"run", "first-save", "wait", "kill", "last-save", "wipe", "done"};
 static const char *const EVENTS[] = {"stop",     "main-ended", "all-gone",   "unlock", "create", "save",
-                                     "lock",     "looked", "job-done",   "job-failed", "cancel", "wiped",  "timer", "resumed"};
+                                     "lock",     "key",   "looked", "job-done",   "job-failed", "cancel", "wiped",  "timer", "resumed"};
 static const char *const ACTIONS[] = {
     "refuse-busy", "refuse-state", "already",      "join",        "cancel-job", "drop-reserve", "start-unlock",
     "start-create", "unhide",      "hide",         "answer-unlock", "answer-save", "forget-key", "start-wipe",
     "answer-lock", "term",         "kill",         "exit",        "term-holders", "kill-holders", "start-look",
-    "start-save"};
+    "start-save",  "start-key"};
 
 /* --- one step, and what is said about it when a claim fails --- */
 
@@ -77,7 +77,7 @@ static bool same(const struct supervisor *a, const struct supervisor *b)
 
 static bool is_request(enum event_type t)
 {
-    return t == EVENT_UNLOCK || t == EVENT_CREATE || t == EVENT_SAVE || t == EVENT_LOCK;
+    return t == EVENT_UNLOCK || t == EVENT_CREATE || t == EVENT_SAVE || t == EVENT_LOCK || t == EVENT_KEY;
 }
 
 /* A lock that looks, or waits for those it has seen. */
@@ -171,6 +171,13 @@ static void check_stop(const struct move *m)
     }
 }
 
+static bool a_keys(const struct move *m)
+{
+    enum vault_state b = m->before.vault, a = m->after.vault;
+
+    return m->after.keying && ((b == VAULT_LOCKED && a == VAULT_OPENING) || (b == VAULT_OPEN && a == VAULT_SAVING));
+}
+
 static void check_requests(const struct move *m)
 {
     const struct supervisor *b = &m->before;
@@ -189,6 +196,8 @@ static void check_requests(const struct move *m)
     must(m, !(m->act & (ACT_START_UNLOCK | ACT_START_CREATE)) ||
                 (b->phase == PHASE_RUN && b->vault == VAULT_LOCKED && m->after.vault == VAULT_OPENING),
          "only a locked vault is opened");
+    must(m, !(m->act & ACT_START_KEY) || (m->ev.type == EVENT_KEY && b->phase == PHASE_RUN && a_keys(m)),
+         "the file is rewritten when that was asked for, and nothing else is under way");
     must(m, !(m->act & ACT_START_UNLOCK) || m->ev.type == EVENT_UNLOCK, "an unlock was asked for");
     must(m, !(m->act & ACT_START_CREATE) || m->ev.type == EVENT_CREATE, "a new vault was asked for");
 }
@@ -208,6 +217,9 @@ static void check_move(const struct move *m)
          "what is not saved is not wiped");
     must(m, !(m->act & ACT_FORGET_KEY) || a->vault == VAULT_LOCKED || a->vault == VAULT_LOCKING,
          "an open vault keeps its key");
+    if (b->keying && !(m->act & (ACT_ANSWER_UNLOCK | ACT_CANCEL_JOB)) && m->ev.type != EVENT_RESUMED && a->phase != PHASE_DONE)
+        must(m, a->keying, "who asked for a rewriting hears of its end");
+    must(m, !a->keying || !(m->act & (ACT_START_WIPE | ACT_HIDE)), "beside a rewriting nothing is locked");
     must(m, a->main_status == b->main_status || m->ev.type == EVENT_MAIN_ENDED,
          "only the main command has a status");
     if (makes_no_sense(b, &m->ev, m->now))
@@ -229,6 +241,7 @@ static const struct event ALL_EVENTS[] = {
     {.type = EVENT_SAVE},
     {.type = EVENT_LOCK},
     {.type = EVENT_LOCK, .force = true},
+    {.type = EVENT_KEY},
     {.type = EVENT_LOOKED},
     {.type = EVENT_LOOKED, .holders = 2},
     {.type = EVENT_JOB_DONE},
@@ -262,6 +275,8 @@ static void set_flags(struct supervisor *s, unsigned bits)
     s->main_running = s->has_main && (bits >> 8 & 1);
     s->retries = bits >> 9 & 1 ? 3 : 0;
     s->alone = s->first_save_began = bits >> 11 & 1;
+    s->keying = (bits >> 12 & 1) && (s->vault == VAULT_OPENING || s->vault == VAULT_SAVING) && !s->creating &&
+                !s->lock_after;
 }
 
 static void every_event_in_every_state_keeps_the_rules(void **state)
@@ -274,7 +289,7 @@ static void every_event_in_every_state_keeps_the_rules(void **state)
     (void)state;
     for (int vault = VAULT_ABSENT; vault <= VAULT_LOCKING; vault++)
         for (int phase = PHASE_RUN; phase <= PHASE_DONE; phase++)
-            for (unsigned bits = 0; bits < 1u << 12; bits++)
+            for (unsigned bits = 0; bits < 1u << 13; bits++)
                 for (size_t now = 0; now < 3; now++)
                     for (size_t i = 0; i < N_EVENTS; i++) {
                         memset(&s, 0, sizeof s);
@@ -291,7 +306,7 @@ static void every_event_in_every_state_keeps_the_rules(void **state)
                         check_move(&m);
                         moves++;
                     }
-    assert_int_equal(moves, 6ul * 7 * 4096 * 3 * N_EVENTS);
+    assert_int_equal(moves, 6ul * 7 * 8192 * 3 * N_EVENTS);
 }
 
 /* --- every state that can come about --- */
@@ -347,6 +362,8 @@ static void check_reachable(const struct move *m, const struct node *from, const
 
     if (a->vault != VAULT_SAVING && a->vault != VAULT_OPENING)
         must(m, !a->creating, "only a vault that is being opened or saved is being made");
+    if (a->vault != VAULT_SAVING && a->vault != VAULT_OPENING)
+        must(m, !a->keying || a->phase == PHASE_DONE, "a rewriting is under way in two states alone");
     if (a->vault != VAULT_SAVING)
         must(m, !a->lock_after, "a lock's save is a save");
     if (a->vault != VAULT_SAVING && a->phase == PHASE_RUN)
@@ -1128,6 +1145,50 @@ static void a_main_command_that_ends_beside_a_locked_vault_ends_the_pod(void **s
     assert_int_equal(step_exit_status(&s), 126);
 }
 
+static void while_the_vault_is_locked_a_rewriting_opens_nothing(void **state)
+{
+    struct supervisor s = pod(VAULT_LOCKED, true);
+
+    (void)state;
+    assert_int_equal(at(&s, 0, EVENT_KEY), ACT_JOIN | ACT_START_KEY);
+    assert_int_equal(at(&s, 1, EVENT_UNLOCK), ACT_REFUSE_BUSY);
+    assert_int_equal(done(&s, 2, 0), ACT_FORGET_KEY | ACT_ANSWER_UNLOCK);
+    assert_int_equal(s.vault, VAULT_LOCKED);
+    assert_int_equal(at(&s, 3, EVENT_KEY), ACT_JOIN | ACT_START_KEY);
+    assert_int_equal(at(&s, 4, EVENT_CANCEL), ACT_CANCEL_JOB | ACT_FORGET_KEY);
+    assert_int_equal(at(&s, 5, EVENT_KEY), ACT_JOIN | ACT_START_KEY);
+    assert_int_equal(at(&s, 6, EVENT_STOP), ACT_CANCEL_JOB | ACT_FORGET_KEY | ACT_ANSWER_UNLOCK | ACT_TERM);
+}
+
+static void a_save_and_a_lock_asked_for_during_a_rewriting_follow_it(void **state)
+{
+    struct supervisor s = pod(VAULT_LOCKED, true);
+
+    (void)state;
+    unlock(&s);
+    assert_int_equal(at(&s, 0, EVENT_KEY), ACT_JOIN | ACT_START_KEY);
+    assert_int_equal(at(&s, 1, EVENT_KEY), ACT_REFUSE_BUSY);
+    assert_int_equal(at(&s, 1, EVENT_SAVE), ACT_JOIN);
+    assert_int_equal(failed(&s, 2, true), ACT_ANSWER_UNLOCK | ACT_START_SAVE);
+    assert_int_equal(done(&s, 3, 0), ACT_ANSWER_SAVE);
+    assert_int_equal(at(&s, 4, EVENT_KEY), ACT_JOIN | ACT_START_KEY);
+    assert_int_equal(at(&s, 5, EVENT_LOCK), ACT_JOIN);
+    assert_int_equal(done(&s, 6, 0), ACT_ANSWER_UNLOCK | ACT_HIDE | ACT_START_LOOK);
+}
+
+/* It took nothing from RAM: the stop's own first save is still to come. */
+static void a_stop_during_a_rewriting_saves_behind_it(void **state)
+{
+    struct supervisor s = pod(VAULT_LOCKED, true);
+
+    (void)state;
+    unlock(&s);
+    assert_int_equal(at(&s, 0, EVENT_KEY), ACT_JOIN | ACT_START_KEY);
+    assert_int_equal(at(&s, 1, EVENT_STOP), ACT_DROP_RESERVE);
+    assert_int_equal(done(&s, 2, 0), ACT_ANSWER_UNLOCK | ACT_START_SAVE);
+    assert_int_equal(done(&s, 3, 0), ACT_ANSWER_SAVE | ACT_TERM);
+}
+
 static void a_slow_first_save_still_leaves_time_to_end_and_to_save(void **state)
 {
     struct supervisor s = pod(VAULT_LOCKED, true);
@@ -1351,7 +1412,7 @@ static void where_there_is_no_vault_every_request_is_refused(void **state)
 
 /* --- long lives in a small world --- */
 
-enum work { NO_JOB, OPENING_JOB, CREATING_JOB, SAVING_JOB, LOOKING_JOB };
+enum work { NO_JOB, OPENING_JOB, CREATING_JOB, SAVING_JOB, LOOKING_JOB, KEYING_JOB };
 enum { ASKERS = 6, WALK_EVENTS = 1000000 };
 
 struct asker {
@@ -1398,7 +1459,7 @@ struct world {
 struct tally {
     unsigned long events, lives, stops_open, wipes, locks, lock_failed, last_failed, slow_first, kills, retries,
         creations_failed, hurried, left_out_at_stop,
-        saved_once, faults, held, forced, kills_beside_a_save;
+        saved_once, faults, held, forced, kills_beside_a_save, keyed;
 };
 
 static unsigned pick(struct world *w, unsigned n)
@@ -1495,6 +1556,7 @@ static void perform(struct world *w, uint32_t act)
     if (act & ACT_ANSWER_UNLOCK) {
         answer(w, EVENT_UNLOCK, true);
         answer(w, EVENT_CREATE, true);
+        answer(w, EVENT_KEY, true);
     }
     if (act & ACT_ANSWER_SAVE)
         answer(w, EVENT_SAVE, false);
@@ -1520,7 +1582,7 @@ static void perform(struct world *w, uint32_t act)
         w->told = true;
     }
     if (act & ACT_KILL) {
-        bool spares = w->job == SAVING_JOB; /* its workers, and so who was just being forked */
+        bool spares = w->job == SAVING_JOB || w->job == KEYING_JOB; /* its workers, and so who was just being forked */
 
         w->tally->kills++;
         w->tally->kills_beside_a_save += spares;
@@ -1545,6 +1607,12 @@ static void perform(struct world *w, uint32_t act)
         must_w(w, w->tree && w->hidden, "a lock looks at the hidden tree");
         w->started++;
         w->job = LOOKING_JOB;
+    }
+    if (act & ACT_START_KEY) {
+        must_w(w, w->job == NO_JOB, "one run of workers at a time");
+        w->started++;
+        w->job = KEYING_JOB;
+        w->tally->keyed += w->tree;
     }
     if (act & ACT_START_SAVE) {
         must_w(w, w->job == NO_JOB, "one run of workers at a time");
@@ -1601,6 +1669,11 @@ static void job_goes_on(struct world *w)
             w->tally->held += w->holders > 0;
             happens(w, (struct event){.type = EVENT_LOOKED, .holders = w->holders});
         }
+        return;
+    }
+    if (job == KEYING_JOB) { /* no part of what is in RAM */
+        w->job = NO_JOB;
+        happens(w, (struct event){.type = pick(w, 4) ? EVENT_JOB_DONE : EVENT_JOB_FAILED, .may_retry = pick(w, 2)});
         return;
     }
     if (job == SAVING_JOB && !w->job_has_read) {
@@ -1686,7 +1759,7 @@ static void faults(struct world *w)
 
 static void live_on(struct world *w)
 {
-    static const enum event_type REQUESTS[] = {EVENT_UNLOCK, EVENT_UNLOCK, EVENT_CREATE, EVENT_SAVE, EVENT_LOCK};
+    static const enum event_type REQUESTS[] = {EVENT_UNLOCK, EVENT_UNLOCK, EVENT_CREATE, EVENT_SAVE, EVENT_LOCK, EVENT_KEY};
 
     switch (pick(w, 18)) {
     case 0:
@@ -1697,7 +1770,7 @@ static void live_on(struct world *w)
     case 3:
     case 4:
         if (w->n_askers < ASKERS)
-            happens(w, (struct event){.type = REQUESTS[pick(w, 5)], .force = pick(w, 3) == 0});
+            happens(w, (struct event){.type = REQUESTS[pick(w, 6)], .force = pick(w, 3) == 0});
         break;
     case 5:
         if (pick(w, 20) == 0) {
@@ -1712,6 +1785,7 @@ static void live_on(struct world *w)
             happens(w, (struct event){.type = EVENT_CANCEL});
             answer(w, EVENT_UNLOCK, true); /* who asked has gone */
             answer(w, EVENT_CREATE, true);
+            answer(w, EVENT_KEY, true);
         }
         break;
     case 7:
@@ -1777,7 +1851,7 @@ static void nothing_is_wiped_unless_the_last_save_after_the_last_write_succeeded
         }
     }
     assert_true(t.lives > 5000 && t.stops_open > 3000 && t.wipes > 3000 && t.locks > 1000 && t.lock_failed > 500);
-    assert_true(t.last_failed > 500 && t.slow_first > 100 && t.kills > 1000 && t.retries > 1000 && t.hurried > 500 && t.faults > 1000 && t.held > 100 && t.kills_beside_a_save > 20 && t.forced > 100);
+    assert_true(t.last_failed > 500 && t.slow_first > 100 && t.kills > 1000 && t.retries > 1000 && t.hurried > 500 && t.faults > 1000 && t.held > 100 && t.kills_beside_a_save > 20 && t.keyed > 200 && t.forced > 100);
     assert_true(t.creations_failed > 200 && t.left_out_at_stop > 50 && t.saved_once > 20);
 }
 
@@ -1823,6 +1897,9 @@ int main(void)
         cmocka_unit_test(a_last_save_that_succeeds_makes_a_failed_first_one_good),
         cmocka_unit_test(a_main_command_that_ends_by_itself_gives_its_status_after_the_saves),
         cmocka_unit_test(a_main_command_that_ends_beside_a_locked_vault_ends_the_pod),
+        cmocka_unit_test(while_the_vault_is_locked_a_rewriting_opens_nothing),
+        cmocka_unit_test(a_save_and_a_lock_asked_for_during_a_rewriting_follow_it),
+        cmocka_unit_test(a_stop_during_a_rewriting_saves_behind_it),
         cmocka_unit_test(a_slow_first_save_still_leaves_time_to_end_and_to_save),
         cmocka_unit_test(a_first_save_may_have_all_of_the_total),
         cmocka_unit_test(when_a_first_save_ends_beside_which_others_were_killed_nobody_is_spared),
