@@ -7,6 +7,7 @@ makes of a folder that was copied.
 
 import contextlib
 import dataclasses
+import json
 import os
 import typing
 
@@ -53,10 +54,34 @@ def _save(subject):
     return Attempt(("save",), None, subject.now, Content(subject.now.passphrase, tree(subject.place.secrets)))
 
 
+def _with_new_passphrase(*words):
+    def prepare(subject):
+        fresh = os.urandom(8).hex().encode()
+        paper = write(subject.place.run / "new-passphrase", fresh)
+        return Attempt((*words, "--new-passphrase-file", str(paper)), subject.now.passphrase, subject.now,
+                       Content(fresh, subject.now.tree))
+
+    return prepare
+
+
+def _key_add(subject):
+    """The slot that the case before it added goes first: there is no room for all of them."""
+    for slot in set(json.loads(subject.pod.ok("key", "list", "--json", inside=False))) - {"version", "0"}:
+        subject.pod.ok("key", "remove", slot, passphrase=PASSPHRASE, inside=False)
+    subject.now = Content(PASSPHRASE, subject.now.tree)
+    return _with_new_passphrase("key", "add")(subject)
+
+
+def _rekey(subject):
+    return Attempt(("key", "rekey"), subject.now.passphrase, subject.now, subject.now)
+
+
 SAVE = Operation("save", "seal", _save)
 # A file system that has none: earlier generations are kept as copies.
 SAVE_WITHOUT_LINKS = Operation("save where links are refused", "seal", _save, {"linkat": "EPERM"})
-OPERATIONS = [SAVE, SAVE_WITHOUT_LINKS]
+PASSWD = Operation("key passwd", "rewrite", _with_new_passphrase("key", "passwd"))
+OPERATIONS = [SAVE, SAVE_WITHOUT_LINKS, PASSWD, Operation("key add", "rewrite", _key_add),
+              Operation("key rekey", "rewrite", _rekey)]
 
 
 def files(folder):

@@ -15,18 +15,18 @@ import pytest
 
 import powercut
 from faults import Fault, Watch
-from operations import OPERATIONS, SAVE, DoesNotOpen, Subject, earlier, files, lay_out, new_pod, opened
+from operations import OPERATIONS, PASSWD, SAVE, DoesNotOpen, Subject, files, lay_out, new_pod
 from nsinit import DEADLINE_S, Place, tree
 
 LONG = os.environ.get("TAZPOD_LONG") == "1"
-ROWS = OPERATIONS if LONG else [SAVE]
+ROWS = OPERATIONS if LONG else [SAVE, PASSWD]
 GENERATIONS = [0, 2, 5] if LONG else [1]
 
 
 def record(subject, operation):
     """A command that nothing goes wrong with: (attempt, the disk before it, its calls)."""
-    subject.arrange()
     attempt = operation.prepare(subject)
+    subject.arrange()
     disk = powercut.Disk(subject.place.vault.parent)
     with Watch(subject.pod.pid, subject.place.vault.parent, operation.worker, Fault(always=operation.always)) as seen:
         done = subject.run(attempt)
