@@ -165,6 +165,8 @@ int flags_parse(int argc, char **argv, unsigned allowed, struct flags *f)
 
         if ((allowed & FLAGS_CREATE) && strcmp(argv[i], "--create") == 0)
             alone = &f->create;
+        if ((allowed & FLAGS_CREATE) && strcmp(argv[i], "--accept-older") == 0)
+            alone = &f->accept_older;
         if ((allowed & FLAGS_PASSPHRASE) && strcmp(argv[i], "--no-input") == 0)
             alone = &f->no_input;
         if ((allowed & FLAGS_LOCK) && strcmp(argv[i], "--force") == 0)

@@ -30,12 +30,13 @@ struct flags {
     bool json;
     bool check;
     bool force;
+    bool accept_older;
 };
 
 enum flag_set {
     FLAGS_NONE = 0,
     FLAGS_PASSPHRASE = 1, /* --passphrase-fd, --passphrase-file, --no-input */
-    FLAGS_CREATE = 2,     /* --create, --kdf-time, --kdf-memory */
+    FLAGS_CREATE = 2,     /* --create, --kdf-time, --kdf-memory, --accept-older */
     FLAGS_TIMEOUT = 4,    /* --timeout */
     FLAGS_STATUS = 8,     /* --json, --check */
     FLAGS_LOCK = 16,      /* --force */
@@ -67,6 +68,8 @@ int cli_save(int argc, char **argv);
 int cli_status(int argc, char **argv);
 int cli_shell(int argc, char **argv);
 int cli_verify(int argc, char **argv);
+int cli_history(int argc, char **argv);
+int cli_restore(int argc, char **argv);
 int cli_health(int argc, char **argv);
 int cli_config(int argc, char **argv);
 int cli_key(int argc, char **argv);

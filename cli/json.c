@@ -60,6 +60,19 @@ void json_close(struct json *j)
     j->more = true;
 }
 
+void json_list(struct json *j, const char *key)
+{
+    put_key(j, key);
+    (void)fputc('[', j->to);
+    j->more = false;
+}
+
+void json_list_end(struct json *j)
+{
+    (void)fputc(']', j->to);
+    j->more = true;
+}
+
 void json_text(struct json *j, const char *key, const char *value)
 {
     put_key(j, key);

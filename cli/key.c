@@ -141,13 +141,11 @@ static int label_into(const struct flags *f, struct order *o)
         say("a label has at most %d bytes", SLOT_LABEL);
         return EX_TP_USAGE;
     }
-    for (const char *c = f->label; *c; c++)
-        if ((unsigned char)*c < 32 || *c == 127) {
-            say("a label is plain text");
-            return EX_TP_USAGE;
-        }
     memcpy(o->label, f->label, strlen(f->label));
-    return EX_TP_OK;
+    if (header_label_valid(o->label))
+        return EX_TP_OK;
+    say("a label is plain text in UTF-8");
+    return EX_TP_USAGE;
 }
 
 static struct order *new_order(const struct flags *f, enum order_op op, struct secret *s)

@@ -24,20 +24,24 @@ static const struct command {
     const char *what;
 } COMMANDS[] = {
     {"shell", cli_shell, "[UNLOCK FLAGS]", "unlock if need be, then become a shell"},
-    {"unlock", cli_unlock, "[--create [--kdf-memory SIZE] [--kdf-time N]]\n"
+    {"unlock", cli_unlock, "[--create [--kdf-memory SIZE] [--kdf-time N]] [--accept-older]\n"
                            "              [--passphrase-file FILE | --passphrase-fd N] [--no-input]\n"
                            "              [--recovery | --identity-file FILE]",
      "open the vault, or make a new one"},
     {"save", cli_save, "", "write what is in RAM to the vault file now"},
     {"lock", cli_lock, "[--force]", "save, then empty the RAM; --force: end who holds it open"},
     {"status", cli_status, "[--json] [--check]", "what state the vault is in; --check: as exit status"},
+    {"history", cli_history, "[--json]", "the generations that are kept beside the vault"},
     {"key", cli_key, "list [--json] | add [--label TEXT] [--recipient TEXT] | passwd [--slot N]\n"
                      "              | remove N [--force] | rekey [--drop-history] [--force] | recovery\n"
                      "              | new-identity FILE   [credential as for unlock] [--kdf-memory SIZE]\n"
                      "              [--kdf-time N] [--weaker] [--new-passphrase-file FILE | --new-passphrase-fd N]",
      "who can open the vault: its key slots"},
-    {"verify", cli_verify, "FILE [--passphrase-file FILE | --passphrase-fd N] [--no-input]",
+    {"verify", cli_verify, "FILE|GENERATION [credential as for unlock]",
      "is a vault file whole? Nothing is unpacked"},
+    {"restore", cli_restore, "GENERATION [--force] [--to DIR [--force-disk]]\n"
+                             "              [credential as for unlock]",
+     "an earlier generation becomes the newest, or is unpacked into DIR"},
     {"config", cli_config, "[--json | --sample]", "every setting and where it came from"},
     {"health", cli_health, "[--timeout T]", "does process 1 answer? Locked is healthy"},
     {"version", cli_version, "", "the version of this program"},

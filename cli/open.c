@@ -77,12 +77,24 @@ static int get_credentials(const struct flags *f, struct order *o, char code[COD
     return 0;
 }
 
+/* An older file than the last one seen: whoever sits at the terminal may know why. */
+static bool takes_older(const struct flags *f, const struct wire_error *e)
+{
+    int yes = 0;
+
+    if (strcmp(e->word, "older") != 0 || f->no_input || f->accept_older)
+        return false;
+    say("%s", e->text);
+    return prompt_yes("Open the older file? [y/N] ", &yes) == PROMPT_OK && yes;
+}
+
 /* One passphrase, one attempt. The order is what was sent, if it was. */
 static int attempt(const struct flags *f, bool create, struct secret *order, char code[CODE_TEXT_MAX], struct reply *reply,
                    struct wire_error *e)
 {
     const struct request r = {
         .type = create ? REQ_CREATE : REQ_UNLOCK, .kdf_ops = f->kdf_ops, .kdf_mem_kib = f->kdf_mem_kib};
+    int rc;
 
     secret_free(order);
     if (order_new(order, create ? ORDER_CREATE : ORDER_OPEN) < 0) {
@@ -91,7 +103,14 @@ static int attempt(const struct flags *f, bool create, struct secret *order, cha
     }
     if (get_credentials(f, order_of(order), code, e) < 0)
         return -1;
-    return order_request(&r, order, reply, e);
+    if (f->accept_older && !create)
+        order_of(order)->flags = ORDER_ACCEPT_OLDER;
+    rc = order_request(&r, order, reply, e);
+    if (rc < 0 && takes_older(f, e)) { /* with the credential that is here */
+        order_of(order)->flags = ORDER_ACCEPT_OLDER;
+        rc = order_request(&r, order, reply, e);
+    }
+    return rc;
 }
 
 static bool may_try_again(const struct flags *f, const struct wire_error *e)

@@ -90,3 +90,12 @@ int order_new(struct secret *s, enum order_op op)
     o->slot = ORDER_NO_SLOT;
     return 0;
 }
+
+int order_is(const struct secret *s, enum order_op first, enum order_op last, struct err *e)
+{
+    const struct order *o = order_of(s);
+
+    if (o->op >= first && o->op <= last)
+        return 0;
+    return err_set(e, ERR_INTERNAL, "protocol", "that order is not for this worker");
+}

@@ -64,6 +64,9 @@ _Static_assert(sizeof(struct credential) == 8 + 1024 && sizeof(struct order) == 
  * empty-passphrase, long-passphrase, wrong-passphrase for the passphrase, protocol. */
 int order_read(int fd, struct secret *s, struct err *e);
 
+/* Its op is one of these; else word protocol. */
+int order_is(const struct secret *s, enum order_op first, enum order_op last, struct err *e);
+
 /* For the other end: an order with this op and nothing else, in *s. 0 or -1. */
 int order_new(struct secret *s, enum order_op op);
 

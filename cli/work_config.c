@@ -11,7 +11,8 @@
 _Static_assert(sizeof(struct wire_config) == sizeof(struct config_record) && SAME(kdf_time) &&
                    SAME(kdf_memory_bytes) && SAME(ram_size_bytes) && SAME(stop_timeout_ms) &&
                    SAME(worker_timeout_ms) && SAME(ram_backend) && SAME(ram_require_noswap) &&
-                   SAME(log_format) && SAME(log_names) && SAME(origin),
+                   SAME(log_format) && SAME(log_names) && SAME(origin) &&
+                   SAME(history_interval_ms) && SAME(history_generations),
                "the record of the files is what the protocol carries");
 
 static struct config_files files;

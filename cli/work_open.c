@@ -4,6 +4,7 @@
 
 #include "../vault/base/io.h"
 #include "../vault/seal.h"
+#include "../vault/seen.h"
 #include "slots.h"
 
 int work_read_header(int fd, uint64_t size, uint8_t *bytes, size_t *len, struct header *h,
@@ -32,20 +33,22 @@ int work_open(struct work *w, struct err *e)
     uint64_t size = 0;
     size_t len = 0;
     unsigned used;
-    int fd, rc = -1;
+    int fd, accepted, rc = -1;
 
     fd = store_read(w->store, &size, e);
     if (fd < 0)
         return -1;
     if (work_read_header(fd, size, bytes, &len, &h, e) < 0 ||
-        order_read(w->passphrase, &order, e) < 0 ||
+        order_read(w->passphrase, &order, e) < 0 || order_is(&order, ORDER_OPEN, ORDER_OPEN, e) < 0 ||
         slots_open(w, &h, &order_of(&order)->current, w->key, &used, e) < 0)
         goto out;
+    accepted = (order_of(&order)->flags & ORDER_ACCEPT_OLDER) != 0;
     secret_free(&order);
-    if (seal_header_check(bytes, len, &h, w->key, e) < 0)
+    if (seal_header_check(bytes, len, &h, w->key, e) < 0 ||
+        (!(w->job->flags & JOB_ASIDE) && seen_check(w->store, bytes, len, &h, accepted, e) < 0))
         goto out;
     /* The whole stream is proven before one byte of it reaches the unpacker. */
-    if (seal_open_stream(w->key, &h, bytes, len, fd, size, -1, digest, e) < 0 ||
+    if (seal_open_stream(w->key, &h, bytes, len, fd, size, -1, NULL, e) < 0 ||
         seal_open_stream(w->key, &h, bytes, len, fd, size, WORK_OUT, digest, e) < 0)
         goto out;
     w->result->header_len = (uint32_t)len;
@@ -78,7 +81,7 @@ int work_create(struct work *w, struct err *e)
     if (!header_cost_valid(ops, mem))
         return err_set(e, ERR_CANT_CREATE, "kdf-limit", "a key derivation of that cost would not be read again: take 1 to 16 passes (--kdf-time) "
                        "over 8M to 1G (--kdf-memory)");
-    if (order_read(w->passphrase, &order, e) < 0)
+    if (order_read(w->passphrase, &order, e) < 0 || order_is(&order, ORDER_OPEN, ORDER_CREATE, e) < 0)
         goto out;
     o = order_of(&order);
     kdf_random(h.vault_id, sizeof h.vault_id);

@@ -10,6 +10,7 @@
 
 #include "../vault/base/io.h"
 #include "../vault/seal.h"
+#include "../vault/seen.h"
 #include "slots.h"
 
 /* A vault file that is read, and the key that opens it. */
@@ -239,6 +240,7 @@ static int write_file(struct work *w, const struct seal_from *from, struct heade
                       uint8_t digest[DIGEST], struct err *e)
 {
     struct result *r = w->result;
+    struct header again_h;
     uint8_t again[DIGEST];
     uint64_t size = 0;
     int rc = -1, fd = store_begin(w->store, e);
@@ -248,6 +250,8 @@ static int write_file(struct work *w, const struct seal_from *from, struct heade
         return -1;
     len = seal_header_make(h, key, r->header);
     r->header_len = (uint32_t)len;
+    if (header_length(r->header, len, e) != len || header_parse(r->header, len, &again_h, e) < 0)
+        goto out; /* what no reader would take */
     if (io_write(fd, r->header, len) < 0) {
         err_sys(e, "write the vault");
         goto out;
@@ -317,7 +321,8 @@ static int rewrite(struct work *w, const struct order *o, struct source *now, st
     unsigned used;
     int changed;
 
-    if (source_read(now, e) < 0 || check_place(w, now, e) < 0 || source_open(w, now, &o->current, key, &used, e) < 0)
+    if (source_read(now, e) < 0 || check_place(w, now, e) < 0 || source_open(w, now, &o->current, key, &used, e) < 0 ||
+        seen_check(w->store, now->bytes, now->len, &now->h, (o->flags & ORDER_ACCEPT_OLDER) != 0, e) < 0)
         return -1;
     h = now->h;
     if (apply(w, o, &h, used, key, w->key, &changed, e) < 0 || prove(o, &h, used, changed, w->key, e) < 0)
@@ -335,8 +340,9 @@ static int rewrite(struct work *w, const struct order *o, struct source *now, st
                    &(struct seal_from){.key = content_key, .h = &content->h, .bytes = content->bytes, .len = content->len,
                                        .fd = content->fd, .size = content->size},
                    &h, w->key, w->result->digest, e) < 0 ||
-        store_commit(w->store, 0, e) < 0)
+        store_commit(w->store, STORE_KEEP, e) < 0)
         return -1;
+    seen_note(w->store, w->result->header, w->result->header_len, &h);
     if (o->op == ORDER_REKEY && (o->flags & ORDER_DROP_HISTORY))
         store_drop_earlier(w->store);
     w->result->generation = h.gen;
@@ -355,7 +361,8 @@ int work_rewrite(struct work *w, struct err *e)
         err_set(e, ERR_INTERNAL, "failed", "out of memory");
         goto out;
     }
-    if (order_read(w->passphrase, &order, e) < 0 || store_lock(w->store, e) < 0)
+    store_history(w->store, w->job->kdf_ops, w->job->mark);
+    if (order_read(w->passphrase, &order, e) < 0 || order_is(&order, ORDER_ADD, ORDER_RESTORE, e) < 0 || store_lock(w->store, e) < 0)
         goto out;
     now.fd = store_read(w->store, &now.size, e);
     if (now.fd >= 0)

@@ -112,6 +112,8 @@ struct request {
 #define MEMORY_FOR_OTHERS (48u << 20)
 
 #define WARN_RAM_EXCEEDS 1u /* the RAM may take more than the container's memory limit less that */
+#define WARN_NO_LINKS 256u  /* the vault's file system refuses hard links: no bit of STATUS_*, beside which a
+                               sealer says it */
 
 struct wire_status {
     uint32_t state; /* enum vault_state */
@@ -123,7 +125,7 @@ struct wire_status {
     uint32_t skipped;  /* last save: sockets, FIFOs, devices, links that leave the tree */
     uint32_t left_out; /* last save: entries a vault can't hold; they count as unsaved */
     uint32_t swap;     /* enum swap_kind, as of the last unlock */
-    uint32_t warnings; /* WARN_*, as of the last unlock */
+    uint32_t warnings; /* WARN_*, as of the last unlock, or of a save since */
     uint64_t generation; /* of the file; 0 before the first unlock */
     int64_t saved_at;    /* unix seconds, 0 unknown */
     uint64_t files;      /* of the last save or unlock */
@@ -165,14 +167,17 @@ struct ready {
 #define JOB_OWN_NOSWAP 2u      /* unpacker, creator: the tree is a mount of PID 1's own, with noswap */
 #define JOB_WHOLE 16u          /* look: the tree is a file system of its own */
 #define JOB_LEAVE_OUT 8u       /* packer, at a stop: what can't be read is left out, and counted */
+#define JOB_REPLACE 32u        /* sealer: the file in place left something out, and is not kept */
+#define JOB_AUTOSAVE 64u       /* sealer: nobody asked for it, and it makes no new generation before its time */
+#define JOB_ASIDE 128u         /* opener: of a command, not of a pod: whether the file is older does not matter */
 #define JOB_REQUIRE_NOSWAP 4u  /* the same: a tree that may be swapped out is refused */
 
 struct job {
     uint32_t magic;
     uint32_t kind;
     uint32_t flags;
-    uint32_t kdf_ops;
-    uint32_t kdf_mem_kib;
+    uint32_t kdf_ops;     /* sealer, rewriter: history.generations */
+    uint32_t kdf_mem_kib; /* the same: history.interval, ms */
     uint32_t header_len; /* sealer: the header read or written last; rewriter: the same, 0 while locked */
     uint8_t header[WIRE_HEADER_MAX];
     uint8_t digest[WIRE_DIGEST_SIZE]; /* sealer: of the content saved last; zeros: none */
@@ -186,7 +191,8 @@ struct job {
  * stronger, PID 1 knows itself. The same layout as struct config_record of vault/config.h. */
 enum wire_origin { ORIGIN_DEFAULT = 0, ORIGIN_SYSTEM, ORIGIN_PROJECT };
 enum wire_key { KEY_RAM_BACKEND = 0, KEY_RAM_SIZE, KEY_RAM_NOSWAP, KEY_KDF_MEMORY, KEY_KDF_TIME,
-                KEY_LOG_FORMAT, KEY_LOG_NAMES, KEY_STOP_TIMEOUT, KEY_WORKER_TIMEOUT };
+                KEY_LOG_FORMAT, KEY_LOG_NAMES, KEY_STOP_TIMEOUT, KEY_WORKER_TIMEOUT,
+                KEY_HISTORY_GENERATIONS, KEY_HISTORY_INTERVAL };
 
 struct wire_config {
     uint32_t version; /* 1 */
@@ -200,13 +206,16 @@ struct wire_config {
     uint8_t log_format; /* 0 text, 1 json */
     uint8_t log_names;
     uint8_t origin[20]; /* enum wire_origin, by enum wire_key */
+    uint64_t history_interval_ms;
+    uint32_t history_generations;
+    uint32_t reserved;
 };
 
 struct result {
     uint32_t magic;
     uint32_t kind;
     struct wire_error error;
-    uint32_t flags; /* STATUS_*; unpacker, creator: WARN_* */
+    uint32_t flags; /* STATUS_*; unpacker, creator, and WARN_NO_LINKS of the sealer: WARN_* */
     uint32_t header_len;
     uint32_t skipped;
     uint32_t left_out;
@@ -221,7 +230,7 @@ struct result {
 /* A job for the sealer and a result of opener and rewriter are followed, in the same message, by
  * WIRE_KEY_SIZE bytes: the data key, sent and received straight from and into locked memory. */
 
-_Static_assert(sizeof(struct wire_config) == 64, "config");
+_Static_assert(sizeof(struct wire_config) == 80, "config");
 _Static_assert(sizeof(struct wire_error) == 324, "wire_error");
 _Static_assert(sizeof(struct request) == 32, "request");
 _Static_assert(sizeof(struct wire_status) == 72 + 2 * WIRE_PATH_MAX + WIRE_WHY_MAX + 324 + 4, "status");

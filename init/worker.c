@@ -113,10 +113,10 @@ static int start_one(struct workers *ws, const struct plan *plan, struct worker 
             p.out = null;
     }
     p.channel = pair[1];
-    w->pid = fork();
+    w->pid = _Fork(); /* fork takes care of threads, which are not here, in 2 kB */
     if (w->pid < 0 && errno == EAGAIN) {
         collect_former(ws);
-        w->pid = fork();
+        w->pid = _Fork();
     }
     if (w->pid == 0)
         become(ws, &p);
@@ -142,7 +142,8 @@ static int start(struct workers *ws, enum run_type run, struct plan first, const
 
     ws->run = run;
     ws->n = 0;
-    ws->packed = ws->packed_well = ws->oom = false;
+    ws->packed = ws->oom = false;
+    ws->packed_well = 0;
     ws->deadline_ms = now_ms + ws->timeout_ms;
     first.in = first.out = -1;
     if (second) {
@@ -191,6 +192,7 @@ int workers_unlock(struct workers *ws, int tree, int passphrase, int64_t now_ms)
 
     memset(&ws->job, 0, sizeof ws->job);
     ws->passphrase = passphrase;
+    ws->marked = ws->incomplete = false; /* what is found now is told from what will be saved */
     return start(ws, RUN_UNLOCK, (struct plan){.kind = JOB_OPEN, .tree = -1}, &unpacker, now_ms);
 }
 
@@ -252,6 +254,13 @@ static void tell_known(struct workers *ws)
     memcpy(ws->job.digest, ws->facts.digest, sizeof ws->job.digest);
 }
 
+/* What is kept beside it; zeros before the first reading of the configuration. */
+static void tell_history(struct workers *ws)
+{
+    ws->job.kdf_ops = ws->config.history_generations;
+    ws->job.kdf_mem_kib = (uint32_t)ws->config.history_interval_ms;
+}
+
 /* The worker is behind its filter: now it gets its job, and only now a key or a passphrase. */
 static void send_job(struct workers *ws, struct worker *w, struct key *key)
 {
@@ -282,11 +291,13 @@ static void send_job(struct workers *ws, struct worker *w, struct key *key)
         break;
     case JOB_REWRITE:
         pass = ws->passphrase;
+        tell_history(ws);
         if (ws->known)
             tell_known(ws);
         break;
     case JOB_SEAL:
-        ws->job.flags = ws->must_not_exist ? JOB_MUST_NOT_EXIST : 0;
+        ws->job.flags = (ws->must_not_exist ? JOB_MUST_NOT_EXIST : 0) | (ws->incomplete ? JOB_REPLACE : 0);
+        tell_history(ws);
         tell_known(ws);
         m.tail = key->bytes;
         m.tail_len = WIRE_KEY_SIZE;
@@ -306,15 +317,14 @@ static void send_job(struct workers *ws, struct worker *w, struct key *key)
 /* Tells the sealer how the packer ended, once there is both an end and a job for the sealer. */
 static void send_commit(struct workers *ws)
 {
-    uint8_t byte = ws->packed_well;
-    struct message m = {&byte, 1, NULL, 0};
+    struct message m = {&ws->packed_well, 1, NULL, 0};
     const struct worker *sealer = &ws->w[1];
 
     if (ws->packed && sealer->ready && sealer->channel >= 0)
         (void)wire_send(sealer->channel, &m, -1, MSG_DONTWAIT); /* a dead sealer is noticed anyway */
 }
 
-static void packer_ended(struct workers *ws, bool well)
+static void packer_ended(struct workers *ws, uint8_t well)
 {
     ws->packed = true;
     ws->packed_well = well;
@@ -336,7 +346,7 @@ static void take_result(struct workers *ws, struct worker *w, const struct resul
     w->error = r->error;
     wire_error_close(&w->error);
     if (w->kind == JOB_PACK)
-        packer_ended(ws, r->error.code == 0);
+        packer_ended(ws, r->error.code ? 0 : r->left_out ? 2 : 1);
     if (r->error.code != 0) {
         if (w->error.word[0] == '\0') /* a failure without a word would pass for success */
             wire_error_set(&w->error, EX_TP_FAULT, "protocol", "a worker failed without saying why");
@@ -355,6 +365,10 @@ static void take_result(struct workers *ws, struct worker *w, const struct resul
         f->flags = r->flags;
         if (w->kind == JOB_CREATE)
             take_place(f, r);
+        if (w->kind == JOB_SEAL) {
+            ws->incomplete = ws->packed_well == 2;
+            f->warnings |= r->flags & WARN_NO_LINKS;
+        }
         break;
     case JOB_CONFIG:
         memcpy(&ws->config, r->header, sizeof ws->config);
@@ -478,7 +492,7 @@ static void died(struct workers *ws, struct worker *w, int wait_status)
     if (!w->ready && WIFEXITED(wait_status) && code == EX_TP_BUSY) /* it could not execute: become() */
         wire_error_set(&w->error, EX_TP_BUSY, "busy", NO_PROCESS);
     if (w->kind == JOB_PACK)
-        packer_ended(ws, false);
+        packer_ended(ws, 0);
 }
 
 bool workers_on_exit(struct workers *ws, pid_t pid, int wait_status, struct key *key)

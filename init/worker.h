@@ -70,14 +70,15 @@ struct workers {
     int reserve;    /* memory kept for the last save, -1; survives the run */
     struct job job;
     bool must_not_exist;
-    uint8_t mark[WIRE_MARK_SIZE]; /* of this process 1, random: drawn at the first save */
+    uint8_t mark[WIRE_MARK_SIZE]; /* random: drawn at the first save after each unlock */
     bool marked;
+    bool incomplete;     /* the last save that got into place left something out */
     bool whole;          /* of a look: JOB_WHOLE */
     bool known;          /* of a rewriting: it is told the header */
     bool leave_out;      /* of a save: JOB_LEAVE_OUT, set by the caller before it */
     uint32_t tree_flags; /* JOB_OWN_NOSWAP, JOB_REQUIRE_NOSWAP: set by the caller before a run */
     bool packed;    /* the packer has ended, and how */
-    bool packed_well;
+    uint8_t packed_well; /* the sealer's word: 0 no, 1 yes, 2 with something left out */
     bool oom;       /* a worker of this run was killed */
     int64_t deadline_ms;
     struct facts facts;

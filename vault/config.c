@@ -52,6 +52,12 @@ const struct config_key config_keys[CONFIG_KEYS] = {
     {"worker.timeout", CONFIG_TIME, "60s", "TAZPOD_WORKER_TIMEOUT", "100ms to 3600s",
      "longest time for one unlock, one creation or one save",
      AT(worker_timeout_ms), false},
+    {"history.generations", CONFIG_NUMBER, "5", NULL, "1 to 99",
+     "earlier generations kept beside the vault file",
+     AT(history_generations), false},
+    {"history.interval", CONFIG_TIME, "600s", NULL, "0s to 86400s",
+     "an autosave starts a new one only when the newest kept one is older",
+     AT(history_interval_ms), false},
 };
 
 _Static_assert(CONFIG_KEYS <= CONFIG_ORIGINS, "an origin for each key");

@@ -33,10 +33,10 @@
 #define CONFIG_PROJECT "config.ini" /* in the directory of the vault file */
 
 enum {
-    CONFIG_VERSION = 1,         /* of the record: another layout or another key, another number */
+    CONFIG_VERSION = 1,         /* of the record: another meaning, another number */
     CONFIG_FILE_MAX = 64 * 1024, /* bytes */
     CONFIG_LINE_MAX = 190,      /* bytes without line end; inih as Debian builds it takes 197 */
-    CONFIG_KEYS = 9,
+    CONFIG_KEYS = 11,
     CONFIG_ORIGINS = 20,        /* room for keys to come, so that the record keeps its size */
 };
 
@@ -65,9 +65,12 @@ struct config_record {
     uint8_t log_format;         /* enum config_log_format */
     uint8_t log_names;
     uint8_t origin[CONFIG_ORIGINS]; /* enum config_origin, in the order of the table; the rest 0 */
+    uint64_t history_interval_ms;
+    uint32_t history_generations;
+    uint32_t reserved; /* 0 */
 };
 
-_Static_assert(sizeof(struct config_record) == 64, "config_record");
+_Static_assert(sizeof(struct config_record) == 80, "config_record");
 
 enum config_type {
     CONFIG_CHOICE, /* uint8_t: which of the words */

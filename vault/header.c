@@ -78,8 +78,7 @@ int header_cost_valid(uint32_t ops, uint32_t mem_kib)
            mem_kib <= KDF_MEM_KIB_MAX && (uint64_t)ops * mem_kib <= KDF_WORK_KIB_MAX;
 }
 
-/* UTF-8 without control bytes up to the first zero, zeros from there. */
-static int label_valid(const uint8_t *label)
+int header_label_valid(const uint8_t label[SLOT_LABEL])
 {
     char text[SLOT_LABEL + 1] = {0};
     size_t n = 0;
@@ -110,12 +109,12 @@ static int slot_parse(const uint8_t *p, unsigned index, struct slot *s, struct e
             goto altered;
         return 0;
     case SLOT_IDENTITY:
-        if (s->ops || s->mem_kib || !is_zero(s->salt, SLOT_SALT) || !label_valid(s->label))
+        if (s->ops || s->mem_kib || !is_zero(s->salt, SLOT_SALT) || !header_label_valid(s->label))
             goto altered;
         return 0;
     default:
         if (!is_zero(s->recipient, SLOT_RECIPIENT) || !is_zero(s->wrapped + 72, 8) ||
-            !label_valid(s->label))
+            !header_label_valid(s->label))
             goto altered;
     }
     if (!header_cost_valid(s->ops, s->mem_kib))

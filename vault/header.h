@@ -83,6 +83,9 @@ size_t header_format(const struct header *h, uint8_t *bytes);
 /* One slot in its place, as wrap and commitment see it. out holds HEADER_SLOT. */
 void header_slot_format(const struct slot *s, uint8_t *out);
 
+/* UTF-8 without control bytes up to the first zero, or all of it; zeros behind that. */
+int header_label_valid(const uint8_t label[SLOT_LABEL]);
+
 /* Cost within the bounds above. */
 int header_cost_valid(uint32_t ops, uint32_t mem_kib);
 

@@ -13,7 +13,12 @@
 
 #include "base/io.h"
 
-enum { NAME_MAX_BESIDE = STORE_NAME_MAX + 48, CONFLICTS = 1000 };
+enum {
+    NAME_MAX_BESIDE = STORE_NAME_MAX + 48,
+    CONFLICTS = 1000,
+    SALT_AT = 48, /* the file salt in a header: docs/vault-format.md */
+    ALIKE = 112,  /* bytes of a header, salt included, that no two saves have in common */
+};
 
 static void beside(const struct store *s, const char *ending, char out[NAME_MAX_BESIDE])
 {
@@ -28,6 +33,7 @@ int store_open(struct store *s, const char *path, int make, struct err *e)
 
     memset(s, 0, sizeof *s);
     s->dir = s->lock = -1;
+    s->keep = STORE_GENERATIONS;
     if (!slash || slash[1] == '\0' || strlen(slash + 1) >= STORE_NAME_MAX || n >= sizeof dir)
         return err_set(e, ERR_NO_VAULT, "no-vault", "%.200s can't name a vault file", path);
     memcpy(s->name, slash + 1, strlen(slash + 1) + 1);
@@ -184,73 +190,188 @@ failed:
     return rc;
 }
 
-/* The vault in place stands as .1 already: an earlier save was cut between link and rename. */
-static int is_kept(struct store *s, const char *first)
+/* The first bytes of a file beside the vault: how many, 0 also for what can't be read. */
+static size_t first_bytes(struct store *s, const char *name, uint8_t *bytes, size_t size)
 {
-    struct stat a, b;
+    int fd = openat(s->dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    ssize_t n = fd < 0 ? 0 : io_read_at(fd, bytes, size, 0);
 
-    return fstatat(s->dir, s->name, &a, AT_SYMLINK_NOFOLLOW) == 0 &&
-           fstatat(s->dir, first, &b, AT_SYMLINK_NOFOLLOW) == 0 && a.st_ino == b.st_ino && a.st_dev == b.st_dev;
+    if (fd >= 0)
+        close(fd);
+    return n < 0 ? 0 : (size_t)n;
 }
 
-/* .4 becomes .5 and so on, up to the first gap: nothing is pushed out without need. */
+/* Written since the unlock, by this pod. */
+static int is_marked(struct store *s, const char *name)
+{
+    uint8_t bytes[SALT_AT + STORE_MARK];
+
+    return s->has_mark && first_bytes(s, name, bytes, sizeof bytes) == sizeof bytes &&
+           memcmp(bytes + SALT_AT, s->mark, STORE_MARK) == 0;
+}
+
+static void generation(const struct store *s, unsigned n, char out[NAME_MAX_BESIDE])
+{
+    char ending[12];
+
+    (void)snprintf(ending, sizeof ending, "%u", n);
+    beside(s, ending, out);
+}
+
+static int is_there(struct store *s, const char *name)
+{
+    struct stat sb;
+
+    return fstatat(s->dir, name, &sb, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT;
+}
+
+void store_history(struct store *s, unsigned keep, const uint8_t *mark)
+{
+    char name[NAME_MAX_BESIDE];
+
+    s->keep = keep == 0 ? STORE_GENERATIONS : keep > STORE_PLACES ? STORE_PLACES : keep;
+    for (unsigned more = keep == 0; more && s->keep < STORE_PLACES; s->keep += more) {
+        generation(s, s->keep + 1, name);
+        more = is_there(s, name) != 0;
+    }
+    s->has_mark = mark != NULL;
+    if (mark)
+        memcpy(s->mark, mark, STORE_MARK);
+}
+
+size_t store_newest_kept(struct store *s, uint8_t *bytes, size_t size)
+{
+    char name[NAME_MAX_BESIDE];
+
+    generation(s, 1, name);
+    return first_bytes(s, name, bytes, size);
+}
+
+/* The vault in place stands as .1 already, linked or copied: an earlier save was cut between that and
+ * its rename. */
+static int is_kept(struct store *s, const char *first)
+{
+    uint8_t x[ALIKE], y[ALIKE];
+    struct stat a, b;
+    size_t n;
+
+    if (fstatat(s->dir, s->name, &a, AT_SYMLINK_NOFOLLOW) < 0 || fstatat(s->dir, first, &b, AT_SYMLINK_NOFOLLOW) < 0)
+        return 0;
+    if (a.st_ino == b.st_ino && a.st_dev == b.st_dev)
+        return 1;
+    n = a.st_size == b.st_size ? first_bytes(s, s->name, x, sizeof x) : 0;
+    return n > 0 && first_bytes(s, first, y, sizeof y) == n && memcmp(x, y, n) == 0;
+}
+
+/* The place that the others move up to: the first gap, since nothing is pushed out without need, else
+ * the last. What was found at the unlock stays until the next lock: when it has come to the last place,
+ * and all others are later saves, the oldest of these goes. 0: there is no other place. */
+static unsigned free_place(struct store *s)
+{
+    char name[NAME_MAX_BESIDE];
+    unsigned n;
+
+    for (n = 1; n < s->keep; n++) {
+        generation(s, n, name);
+        if (!is_there(s, name))
+            return n;
+    }
+    generation(s, s->keep, name);
+    if (!is_marked(s, s->name) || is_marked(s, name) || !is_there(s, name))
+        return s->keep;
+    for (n = 1; n < s->keep; n++) {
+        generation(s, n, name);
+        if (!is_marked(s, name))
+            return s->keep;
+    }
+    return s->keep - 1;
+}
+
+/* .4 becomes .5 and so on, then the vault in place becomes .1. */
 static int rotate(struct store *s, struct err *e)
 {
-    char from[NAME_MAX_BESIDE], to[NAME_MAX_BESIDE], ending[12];
-    struct stat sb;
-    int last = 1;
+    char from[NAME_MAX_BESIDE], to[NAME_MAX_BESIDE];
+    unsigned last;
 
-    beside(s, "1", to);
+    generation(s, 1, to);
     if (is_kept(s, to))
         return 0;
-
-    for (; last < STORE_GENERATIONS; last++) {
-        (void)snprintf(ending, sizeof ending, "%d", last);
-        beside(s, ending, to);
-        if (fstatat(s->dir, to, &sb, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT)
-            break;
-    }
-    for (int i = last; i > 1; i--) {
-        (void)snprintf(ending, sizeof ending, "%d", i - 1);
-        beside(s, ending, from);
-        (void)snprintf(ending, sizeof ending, "%d", i);
-        beside(s, ending, to);
+    last = free_place(s);
+    if (last == 0)
+        return 0;
+    for (unsigned i = last; i > 1; i--) {
+        generation(s, i - 1, from);
+        generation(s, i, to);
         if (renameat(s->dir, from, s->dir, to) < 0 && errno != ENOENT)
             return err_sys(e, "move %s on", from);
     }
-    beside(s, "1", to);
-    /* A place freed by a rename, or the fifth's own when a save was cut between the two. */
+    generation(s, 1, to);
+    /* A place freed by a rename, or the last's own when a save was cut between the two. */
     if (unlinkat(s->dir, to, 0) < 0 && errno != ENOENT)
         return err_sys(e, "make room for %s", to);
     if (linkat(s->dir, s->name, s->dir, to, 0) == 0 || errno == ENOENT)
         return 0;
-    if (errno == EPERM || errno == EOPNOTSUPP || errno == ENOSYS || errno == EMLINK)
-        return copy_to(s, to, e);
-    return err_sys(e, "keep the earlier generation as %s", to);
+    if (errno != EPERM && errno != EOPNOTSUPP && errno != ENOSYS && errno != EMLINK)
+        return err_sys(e, "keep the earlier generation as %s", to);
+    s->links_refused = errno != EMLINK;
+    return copy_to(s, to, e);
 }
 
-int store_commit(struct store *s, int fresh, struct err *e)
+/* After a rename. Some can't be asked to. */
+static int sync_directory(struct store *s, struct err *e)
 {
-    if (fresh) {
-        if (linkat(s->dir, s->tmp, s->dir, s->name, 0) < 0) {
-            if (errno == EEXIST)
-                return err_set(e, ERR_CANT_CREATE, "exists", "a vault is there already: %s", s->name);
-            /* no links on this file system */
-            if (syscall(SYS_renameat2, s->dir, s->tmp, s->dir, s->name, 1u /* RENAME_NOREPLACE */) < 0)
-                return err_sys(e, "name the new vault %s", s->name);
-        } else if (unlinkat(s->dir, s->tmp, 0) < 0) {
-            return err_sys(e, "remove %s", s->tmp);
-        }
-    } else {
-        if (rotate(s, e) < 0)
-            return -1;
-        if (renameat(s->dir, s->tmp, s->dir, s->name) < 0)
-            return err_sys(e, "put the new vault in place");
-    }
-    s->tmp[0] = '\0';
-    if (fsync(s->dir) < 0 && errno != EINVAL && errno != EOPNOTSUPP) /* some can't be asked to */
+    if (fsync(s->dir) < 0 && errno != EINVAL && errno != EOPNOTSUPP)
         return err_sys(e, "sync the vault's directory");
     return 0;
+}
+
+/* The temporary file gets a name that nobody has; -1 with errno, EEXIST if somebody has it. */
+static int name_new(struct store *s, const char *name)
+{
+    int fd;
+
+    if (syscall(SYS_renameat2, s->dir, s->tmp, s->dir, name, 1u /* RENAME_NOREPLACE */) == 0)
+        return 0;
+    if (errno != EINVAL && errno != ENOSYS)
+        return -1;
+    /* A file system that knows no such rename: the name is taken first. */
+    fd = openat(s->dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return -1;
+    close(fd);
+    return renameat(s->dir, s->tmp, s->dir, name);
+}
+
+static int commit_fresh(struct store *s, struct err *e)
+{
+    if (linkat(s->dir, s->tmp, s->dir, s->name, 0) == 0)
+        return unlinkat(s->dir, s->tmp, 0) < 0 ? err_sys(e, "remove %s", s->tmp) : 0;
+    if (errno != EEXIST && name_new(s, s->name) == 0) { /* no links on this file system */
+        s->links_refused = 1;
+        return 0;
+    }
+    if (errno == EEXIST)
+        return err_set(e, ERR_CANT_CREATE, "exists", "a vault is there already: %s", s->name);
+    return err_sys(e, "name the new vault %s", s->name);
+}
+
+static int commit_over(struct store *s, int how, struct err *e)
+{
+    if (!((how & STORE_REPLACE) && is_marked(s, s->name)) && rotate(s, e) < 0)
+        return -1;
+    /* The other name may be all that is left of the earlier generation: it is durable first. */
+    if (s->links_refused && sync_directory(s, e) < 0)
+        return -1;
+    return renameat(s->dir, s->tmp, s->dir, s->name) < 0 ? err_sys(e, "put the new vault in place") : 0;
+}
+
+int store_commit(struct store *s, int how, struct err *e)
+{
+    s->links_refused = 0;
+    if ((how & STORE_FRESH ? commit_fresh(s, e) : commit_over(s, how, e)) < 0)
+        return -1;
+    s->tmp[0] = '\0';
+    return sync_directory(s, e);
 }
 
 int store_conflict(struct store *s, uint64_t gen, struct err *e)
@@ -258,22 +379,63 @@ int store_conflict(struct store *s, uint64_t gen, struct err *e)
     char ending[48], name[NAME_MAX_BESIDE];
     int rc = -1;
 
-    /* An earlier conflict of the same generation is somebody's only copy too. */
+    /* An earlier conflict of the same generation is somebody's only copy too, unless it is an earlier
+     * copy of this one. */
     for (int i = 0; rc < 0 && i < CONFLICTS; i++) {
         (void)snprintf(ending, sizeof ending, i ? "conflict-%llu-%d" : "conflict-%llu", (unsigned long long)gen, i);
         beside(s, ending, name);
-        rc = (int)syscall(SYS_renameat2, s->dir, s->tmp, s->dir, name, 1u /* RENAME_NOREPLACE */);
+        rc = is_marked(s, name) ? renameat(s->dir, s->tmp, s->dir, name) : name_new(s, name);
         if (rc < 0 && errno != EEXIST)
             break;
     }
     if (rc < 0)
         return err_sys(e, "keep this vault as %s", name);
     s->tmp[0] = '\0';
-    if (fsync(s->dir) < 0 && errno != EINVAL && errno != EOPNOTSUPP) /* some can't be asked to */
-        return err_sys(e, "sync the vault's directory");
+    if (sync_directory(s, e) < 0)
+        return -1;
     return err_set(e, ERR_BUSY, "conflict",
-                   "%s was changed by somebody else since this pod read it; what is in RAM was kept as %s",
+                   "%s was changed by somebody else since this pod read it; what is in RAM was kept as %s "
+                   "(see CONFLICTS in tazpod(1))",
                    s->name, name);
+}
+
+size_t store_get(struct store *s, const char *ending, void *bytes, size_t size)
+{
+    char name[NAME_MAX_BESIDE];
+
+    beside(s, ending, name);
+    return first_bytes(s, name, bytes, size);
+}
+
+void store_put(struct store *s, const char *ending, const void *bytes, size_t len)
+{
+    char name[NAME_MAX_BESIDE], tmp[NAME_MAX_BESIDE];
+    struct err ignored;
+    int fd, rc;
+
+    beside(s, ending, name);
+    if (temporary_name(s, tmp, &ignored) < 0)
+        return;
+    fd = openat(s->dir, tmp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return;
+    rc = io_write(fd, bytes, len);
+    close(fd);
+    if (rc < 0 || renameat(s->dir, tmp, s->dir, name) < 0)
+        (void)unlinkat(s->dir, tmp, 0);
+}
+
+void store_append(struct store *s, const char *ending, const void *bytes, size_t len)
+{
+    char name[NAME_MAX_BESIDE];
+    int fd;
+
+    beside(s, ending, name);
+    fd = openat(s->dir, name, O_WRONLY | O_APPEND | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    (void)io_write(fd, bytes, len);
+    close(fd);
 }
 
 void store_abandon(struct store *s)

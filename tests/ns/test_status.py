@@ -103,7 +103,7 @@ def status(pod, *args, code=0):
 
 
 def kind_of(value):
-    return {str: "text", bool: "boolean", int: "number", type(None): "null", dict: "object"}[type(value)]
+    return {str: "text", bool: "boolean", int: "number", type(None): "null", dict: "object", list: "list"}[type(value)]
 
 
 def flat(found, prefix=""):

@@ -84,6 +84,8 @@ static void without_any_source_every_key_has_its_default(void **state)
     assert_int_equal(r.log_names, 0);
     assert_int_equal(r.stop_timeout_ms, 8000);
     assert_int_equal(r.worker_timeout_ms, 60000);
+    assert_int_equal(r.history_generations, 5);
+    assert_int_equal(r.history_interval_ms, 600000);
     for (unsigned i = 0; i < CONFIG_ORIGINS; i++)
         assert_int_equal(r.origin[i], CONFIG_FROM_DEFAULT);
 }
@@ -94,7 +96,8 @@ static void every_key_is_read_from_a_file(void **state)
 
     (void)state;
     assert_parsed("[ram]\nbackend = own\nsize = 3G\nrequire_noswap = yes\n[kdf]\nmemory = 8192K\ntime = 16\n"
-                  "[log]\nformat = json\nnames = yes\n[stop]\ntimeout = 100ms\n[worker]\ntimeout = 3600\n",
+                  "[log]\nformat = json\nnames = yes\n[stop]\ntimeout = 100ms\n[worker]\ntimeout = 3600\n"
+                  "[history]\ngenerations = 99\ninterval = 86400\n",
                   NULL, NULL, NULL, &r);
     assert_int_equal(r.ram_backend, CONFIG_BACKEND_OWN);
     assert_int_equal(r.ram_size_bytes, (uint64_t)3 << 30);
@@ -105,6 +108,8 @@ static void every_key_is_read_from_a_file(void **state)
     assert_int_equal(r.log_names, 1);
     assert_int_equal(r.stop_timeout_ms, 100);
     assert_int_equal(r.worker_timeout_ms, 3600000);
+    assert_int_equal(r.history_generations, 99);
+    assert_int_equal(r.history_interval_ms, 86400000);
     for (unsigned i = 0; i < CONFIG_KEYS; i++)
         assert_int_equal(r.origin[i], CONFIG_FROM_SYSTEM);
 }
@@ -293,7 +298,7 @@ static void a_broken_line_is_named_with_its_number(void **state)
     static const struct {
         const char *text, *message;
     } CASES[] = {
-#define SECTIONS "there are: [ram] [kdf] [log] [stop] [worker]"
+#define SECTIONS "there are: [ram] [kdf] [log] [stop] [worker] [history]"
         {"[ram]\n# x\n\nsize 64M\n", "line 4: neither [section] nor key = value"},
         {"[ram\nsize = 64M\n", "line 1: neither [section] nor key = value"},
         {"[]\nsize = 64M\n", "line 2: \"size\" stands in no section; " SECTIONS},
@@ -531,7 +536,9 @@ static void values_are_printed_with_their_source(void **state)
                                  "log.format            json      /w/?.ini\n"
                                  "log.names             no        default\n"
                                  "stop.timeout          1500ms    --stop-timeout\n"
-                                 "worker.timeout        60s       default\n");
+                                 "worker.timeout        60s       default\n"
+                                 "history.generations   5         default\n"
+                                 "history.interval      600s      default\n");
     to = fmemopen(printed, sizeof printed, "w");
     assert_non_null(to);
     config_print(to, &s, &r, true);
@@ -553,6 +560,9 @@ static void values_are_printed_with_their_source(void **state)
         "    \"stop.timeout\": {\"value\": 1500, \"unit\": \"ms\", \"text\": \"1500ms\", "
         "\"origin\": \"flag\", \"from\": \"--stop-timeout\"},\n"
         "    \"worker.timeout\": {\"value\": 60000, \"unit\": \"ms\", \"text\": \"60s\", "
+        "\"origin\": \"default\"},\n"
+        "    \"history.generations\": {\"value\": 5, \"text\": \"5\", \"origin\": \"default\"},\n"
+        "    \"history.interval\": {\"value\": 600000, \"unit\": \"ms\", \"text\": \"600s\", "
         "\"origin\": \"default\"}\n"
         "  }\n}\n");
 }

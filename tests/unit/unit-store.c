@@ -1,11 +1,15 @@
 /* unit-store - the vault file and the names beside it. */
 #include <dirent.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -73,15 +77,20 @@ static void check(const struct place *p, const char *name, const char *content)
         fail_msg("%s holds %s, not %s", name, text, content);
 }
 
-/* One save with that content, up to its commit. */
-static int save(struct place *p, const char *content, int fresh)
+static int save_how(struct place *p, const void *content, size_t len, int how)
 {
     int fd = store_begin(&p->s, &p->e);
 
     assert_true(fd >= 0);
-    assert_int_equal(write(fd, content, strlen(content)), strlen(content));
+    assert_int_equal(write(fd, content, len), len);
     close(fd);
-    return store_commit(&p->s, fresh, &p->e);
+    return store_commit(&p->s, how, &p->e);
+}
+
+/* One save with that content, up to its commit. */
+static int save(struct place *p, const char *content, int fresh)
+{
+    return save_how(p, content, strlen(content), fresh ? STORE_FRESH : STORE_KEEP);
 }
 
 static void save_number(struct place *p, int n)
@@ -430,29 +439,363 @@ static void saves_that_never_get_into_place_push_no_generation_out(void **state)
     check(p, "vault.tpv.5", "save 2");
 }
 
-/* A file system without hard links: this takes the place of the C library's. */
-static int links_refused;
+/* --- what is kept --- */
+
+static const uint8_t NOW[STORE_MARK] = "since the unlock", BEFORE[STORE_MARK] = "of another life ";
+
+/* A file that looks like a vault as far as the store looks: one byte that is its own, and the mark where
+ * the file salt begins. */
+static void save_marked(struct place *p, const uint8_t mark[STORE_MARK], char own, int how)
+{
+    char bytes[200];
+
+    memset(bytes, own, sizeof bytes);
+    memcpy(bytes + 48, mark, STORE_MARK);
+    assert_int_equal(save_how(p, bytes, sizeof bytes, how), 0);
+}
+
+/* "edcba": the vault in place, .1, .2 ...; '-' for none. */
+static const char *kept(const struct place *p)
+{
+    static char all[64];
+    char name[32] = "vault.tpv", bytes[256];
+
+    for (size_t i = 0; i < 12; i++) {
+        if (i > 0)
+            (void)snprintf(name, sizeof name, "vault.tpv.%zu", i);
+        all[i] = '-';
+        if (exists(p, name) && unit_read(in(p, name), bytes, sizeof bytes) > 0)
+            all[i] = bytes[0];
+        all[i + 1] = '\0';
+    }
+    while (strlen(all) > 1 && all[strlen(all) - 1] == '-')
+        all[strlen(all) - 1] = '\0';
+    return all;
+}
+
+static void as_many_generations_are_kept_as_asked_for(void **state)
+{
+    static const struct {
+        unsigned keep;
+        const char *want;
+    } CASES[] = {{1, "lk"}, {2, "lkj"}, {5, "lkjihg"}, {9, "lkjihgfedc"}, {0, "lkjihg"}};
+    struct place *p = *state;
+
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+        store_history(&p->s, CASES[i].keep, NULL);
+        for (char c = 'a'; c <= 'l'; c++)
+            save_marked(p, BEFORE, c, STORE_KEEP);
+        assert_string_equal(kept(p), CASES[i].want);
+        tear_down(state);
+        assert_int_equal(set_up(state), 0);
+        p = *state;
+    }
+    store_history(&p->s, 1000, NULL);
+    assert_int_equal(p->s.keep, STORE_PLACES);
+}
+
+static void a_smaller_number_deletes_nothing_that_was_kept_before(void **state)
+{
+    struct place *p = *state;
+
+    store_history(&p->s, 8, NULL);
+    for (char c = 'a'; c <= 'i'; c++)
+        save_marked(p, BEFORE, c, STORE_KEEP);
+    assert_string_equal(kept(p), "ihgfedcba");
+    store_history(&p->s, 2, NULL);
+    save_marked(p, BEFORE, 'j', STORE_KEEP);
+    assert_string_equal(kept(p), "jihfedcba"); /* .2 made room, .3 and above are not touched */
+}
+
+/* A pod that has not read its configuration yet, and rewrites the file. */
+static void where_nobody_said_how_many_none_is_pushed_out_without_need(void **state)
+{
+    struct place *p = *state;
+
+    store_history(&p->s, 8, NULL);
+    for (char c = 'a'; c <= 'i'; c++)
+        save_marked(p, BEFORE, c, STORE_KEEP);
+    store_history(&p->s, 0, NULL);
+    save_marked(p, BEFORE, 'j', STORE_KEEP);
+    assert_string_equal(kept(p), "jihgfedcb");
+    assert_int_equal(unlink(in(p, "vault.tpv.7")), 0); /* .8 is beyond a gap, and that is filled */
+    store_history(&p->s, 0, NULL);
+    save_marked(p, BEFORE, 'k', STORE_KEEP);
+    assert_string_equal(kept(p), "kjihgfe-b");
+}
+
+static void what_was_found_at_the_unlock_outlives_all_saves_until_the_next(void **state)
+{
+    struct place *p = *state;
+
+    for (char c = 'a'; c <= 'h'; c++)
+        save_marked(p, BEFORE, c, STORE_KEEP);
+    assert_string_equal(kept(p), "hgfedc");
+    store_history(&p->s, 5, NOW);
+    for (char c = 'i'; c <= 'm'; c++)
+        save_marked(p, NOW, c, STORE_KEEP);
+    assert_string_equal(kept(p), "mlkjih");
+    for (char c = 'n'; c <= 'z'; c++)
+        save_marked(p, NOW, c, STORE_KEEP);
+    assert_string_equal(kept(p), "zyxwvh");
+    store_history(&p->s, 5, BEFORE); /* the next unlock draws another mark: h is one of many again */
+    save_marked(p, BEFORE, 'A', STORE_KEEP);
+    assert_string_equal(kept(p), "Azyxwv");
+}
+
+static void with_one_place_it_stays_in_that(void **state)
+{
+    struct place *p = *state;
+
+    save_marked(p, BEFORE, 'a', STORE_KEEP);
+    save_marked(p, BEFORE, 'b', STORE_KEEP);
+    store_history(&p->s, 1, NOW);
+    for (char c = 'c'; c <= 'f'; c++) {
+        char want[3] = {c, 'b', '\0'};
+
+        save_marked(p, NOW, c, STORE_KEEP);
+        assert_string_equal(kept(p), want);
+    }
+    assert_int_equal(entries(p), 2);
+}
+
+/* A new vault: there was nothing to find. */
+static void without_anything_found_the_oldest_goes(void **state)
+{
+    struct place *p = *state;
+
+    store_history(&p->s, 3, NOW);
+    for (char c = 'a'; c <= 'g'; c++)
+        save_marked(p, NOW, c, STORE_KEEP);
+    assert_string_equal(kept(p), "gfed");
+}
+
+static void a_save_that_replaces_makes_no_generation(void **state)
+{
+    struct place *p = *state;
+
+    store_history(&p->s, 3, NOW);
+    save_marked(p, NOW, 'a', STORE_KEEP);
+    save_marked(p, NOW, 'b', STORE_KEEP);
+    for (char c = 'c'; c <= 'h'; c++)
+        save_marked(p, NOW, c, STORE_REPLACE);
+    assert_string_equal(kept(p), "ha");
+    save_marked(p, NOW, 'i', STORE_KEEP);
+    assert_string_equal(kept(p), "iha");
+}
+
+static void what_was_found_at_the_unlock_is_never_replaced(void **state)
+{
+    struct place *p = *state;
+
+    save_marked(p, BEFORE, 'a', STORE_KEEP);
+    store_history(&p->s, 3, NOW);
+    save_marked(p, NOW, 'b', STORE_REPLACE);
+    assert_string_equal(kept(p), "ba");
+    save_marked(p, NOW, 'c', STORE_REPLACE);
+    assert_string_equal(kept(p), "ca");
+}
+
+static void the_newest_kept_one_can_be_looked_at(void **state)
+{
+    struct place *p = *state;
+    uint8_t bytes[300];
+
+    assert_int_equal(store_newest_kept(&p->s, bytes, sizeof bytes), 0);
+    save_marked(p, NOW, 'a', STORE_KEEP);
+    save_marked(p, NOW, 'b', STORE_KEEP);
+    assert_int_equal(store_newest_kept(&p->s, bytes, sizeof bytes), 200);
+    assert_int_equal(bytes[0], 'a');
+    assert_int_equal(store_newest_kept(&p->s, bytes, 100), 100);
+    assert_int_equal(rename(in(p, "vault.tpv"), in(p, "elsewhere")), 0);
+    assert_int_equal(unlink(in(p, "vault.tpv.1")), 0);
+    assert_int_equal(symlink("elsewhere", in(p, "vault.tpv.1")), 0);
+    assert_int_equal(store_newest_kept(&p->s, bytes, sizeof bytes), 0); /* a link is nobody's generation */
+}
+
+/* A file system without hard links, or without a rename that replaces nothing: these take the place of the
+ * C library's, and write down what is done in which order. */
+static int links_refused, copy_cut, renameat2_refused;
+static char order[256];
+
+static void note(const char *what, const char *name)
+{
+    const char *ending = strncmp(name, "vault.tpv", 9) == 0 && name[9] ? name + 9 : name;
+    size_t n = strlen(order);
+
+    (void)snprintf(order + n, sizeof order - n, "%s %.5s;", what, ending);
+}
 
 int linkat(int from, const char *name, int to, const char *other, int flags)
 {
     if (links_refused) {
-        errno = EPERM;
+        errno = links_refused;
         return -1;
     }
     return (int)syscall(SYS_linkat, from, name, to, other, flags);
+}
+
+int renameat(int from, const char *name, int to, const char *other)
+{
+    note("rename", other);
+    if (copy_cut && strcmp(other, "vault.tpv") == 0) { /* killed, or the power went, just before */
+        errno = EIO;
+        return -1;
+    }
+    return (int)syscall(SYS_renameat2, from, name, to, other, 0);
+}
+
+int fsync(int fd)
+{
+    struct stat sb;
+
+    note("sync", fstat(fd, &sb) == 0 && S_ISDIR(sb.st_mode) ? "dir" : "file");
+    return (int)syscall(SYS_fsync, fd);
+}
+
+long syscall(long number, ...)
+{
+    long (*real)(long, ...) = (long (*)(long, ...))dlsym(RTLD_NEXT, "syscall");
+    va_list list;
+    long a[5];
+
+    va_start(list, number);
+    for (int i = 0; i < 5; i++)
+        a[i] = va_arg(list, long);
+    va_end(list);
+    if (number == SYS_renameat2 && a[4] == 1 && renameat2_refused) {
+        errno = renameat2_refused;
+        return -1;
+    }
+    return real(number, a[0], a[1], a[2], a[3], a[4]);
 }
 
 static void where_links_are_refused_a_copy_is_kept(void **state)
 {
     struct place *p = *state;
 
-    links_refused = 1;
+    links_refused = EPERM;
     for (int n = 1; n <= 3; n++)
         save_number(p, n);
     links_refused = 0;
     check(p, "vault.tpv", "save 3");
     check(p, "vault.tpv.1", "save 2");
     check(p, "vault.tpv.2", "save 1");
+    assert_int_equal(entries(p), 3);
+}
+
+static void refused_links_are_said_and_others_are_not(void **state)
+{
+    static const int REFUSALS[] = {EPERM, EOPNOTSUPP, ENOSYS};
+    struct place *p = *state;
+
+    save_number(p, 1);
+    save_number(p, 2);
+    assert_false(p->s.links_refused);
+    for (size_t i = 0; i < sizeof REFUSALS / sizeof *REFUSALS; i++) {
+        links_refused = REFUSALS[i];
+        save_number(p, 3 + (int)i);
+        assert_true(p->s.links_refused);
+        links_refused = 0;
+    }
+    links_refused = EMLINK; /* too many of them on that one file: the file system has links */
+    save_number(p, 7);
+    assert_false(p->s.links_refused);
+    links_refused = EIO; /* no refusal: a save that can't keep what was there is none */
+    assert_int_equal(save(p, "save 8", 0), -1);
+    links_refused = 0;
+    store_abandon(&p->s);
+    check(p, "vault.tpv", "save 7");
+    check(p, "vault.tpv.2", "save 5");
+}
+
+/* Content, then name, then the other's name: no power cut finds the earlier generation under neither. */
+static void a_copy_is_durable_under_its_name_before_the_vault_is_replaced(void **state)
+{
+    struct place *p = *state;
+
+    save_number(p, 1);
+    links_refused = EPERM;
+    order[0] = '\0';
+    save_number(p, 2);
+    links_refused = 0;
+    assert_string_equal(order, "sync file;rename .1;sync dir;rename vault;sync dir;");
+    order[0] = '\0';
+    save_number(p, 3);
+    assert_string_equal(order, "rename .2;rename vault;sync dir;");
+}
+
+static void saves_cut_after_the_copy_push_no_generation_out(void **state)
+{
+    struct place *p = *state;
+
+    links_refused = EPERM;
+    for (int n = 1; n <= 6; n++)
+        save_number(p, n);
+    for (int n = 0; n < 7; n++) {
+        copy_cut = 1;
+        assert_int_equal(save(p, "save 7", 0), -1);
+        copy_cut = 0;
+        store_abandon(&p->s);
+    }
+    links_refused = 0;
+    check(p, "vault.tpv", "save 6");
+    check(p, "vault.tpv.1", "save 6"); /* the first of the seven had come that far */
+    check(p, "vault.tpv.2", "save 5");
+    check(p, "vault.tpv.5", "save 2");
+    assert_int_equal(entries(p), 6);
+    save_number(p, 7);
+    check(p, "vault.tpv.1", "save 6");
+    check(p, "vault.tpv.5", "save 2");
+}
+
+static void a_copy_left_behind_by_a_killed_save_is_swept(void **state)
+{
+    struct place *p = *state;
+    int status;
+    pid_t child;
+
+    save_number(p, 1);
+    child = fork();
+    if (child == 0) {
+        links_refused = EPERM;
+        (void)setrlimit(RLIMIT_FSIZE, &(struct rlimit){4, 4}); /* SIGXFSZ in the middle of the copy */
+        p->s.tmp[0] = 'x';
+        (void)store_commit(&p->s, STORE_KEEP, &p->e);
+        _exit(0);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGXFSZ);
+    assert_int_equal(entries(p), 2);
+    assert_int_equal(store_lock(&p->s, &p->e), 0);
+    assert_int_equal(entries(p), 2); /* the vault and the lock */
+    check(p, "vault.tpv", "save 1");
+}
+
+static void where_no_rename_spares_what_is_there_names_are_taken_first(void **state)
+{
+    struct place *p = *state;
+
+    links_refused = EPERM;
+    renameat2_refused = EINVAL;
+    assert_int_equal(save(p, "first", 1), 0);
+    assert_true(p->s.links_refused);
+    check(p, "vault.tpv", "first");
+    assert_int_equal(save(p, "second", 1), -1);
+    word_is(p, "exists", ERR_CANT_CREATE);
+    store_abandon(&p->s);
+    for (int n = 0; n < 2; n++) {
+        int fd = store_begin(&p->s, &p->e);
+
+        assert_int_equal(write(fd, n ? "two" : "one", 3), 3);
+        close(fd);
+        assert_int_equal(store_conflict(&p->s, 5, &p->e), -1);
+        word_is(p, "conflict", ERR_BUSY);
+    }
+    links_refused = renameat2_refused = 0;
+    check(p, "vault.tpv", "first");
+    check(p, "vault.tpv.conflict-5", "one");
+    check(p, "vault.tpv.conflict-5-1", "two");
     assert_int_equal(entries(p), 3);
 }
 
@@ -548,6 +891,44 @@ static void a_second_conflict_of_a_generation_keeps_the_first(void **state)
     check(p, "vault.tpv.conflict-5-2", "six");
 }
 
+static void conflict_marked(struct place *p, const uint8_t mark[STORE_MARK], char own)
+{
+    char bytes[200];
+    int fd = store_begin(&p->s, &p->e);
+
+    memset(bytes, own, sizeof bytes);
+    memcpy(bytes + 48, mark, STORE_MARK);
+    assert_int_equal(write(fd, bytes, sizeof bytes), sizeof bytes);
+    close(fd);
+    assert_int_equal(store_conflict(&p->s, 5, &p->e), -1);
+    word_is(p, "conflict", ERR_BUSY);
+}
+
+static void first_is(const struct place *p, const char *name, char own)
+{
+    char bytes[256];
+
+    assert_int_equal(unit_read(in(p, name), bytes, sizeof bytes), 200);
+    assert_int_equal(bytes[0], own);
+}
+
+static void a_conflict_that_goes_on_has_one_copy_the_newest(void **state)
+{
+    struct place *p = *state;
+
+    save_number(p, 1);
+    store_history(&p->s, 5, BEFORE);
+    conflict_marked(p, BEFORE, 'a');
+    store_history(&p->s, 5, NOW);
+    for (char c = 'b'; c <= 'f'; c++)
+        conflict_marked(p, NOW, c);
+    assert_non_null(strstr(p->e.text, "vault.tpv.conflict-5-1"));
+    first_is(p, "vault.tpv.conflict-5", 'a'); /* of another life, which nobody may overwrite */
+    first_is(p, "vault.tpv.conflict-5-1", 'f');
+    check(p, "vault.tpv", "save 1");
+    assert_int_equal(entries(p), 3);
+}
+
 static void a_save_that_can_not_be_put_in_place_keeps_the_vault(void **state)
 {
     struct place *p = *state;
@@ -612,6 +993,36 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_second_conflict_of_a_generation_keeps_the_first, set_up, tear_down),
         cmocka_unit_test_setup_teardown(saves_that_never_get_into_place_push_no_generation_out, set_up, tear_down),
         cmocka_unit_test_setup_teardown(where_links_are_refused_a_copy_is_kept, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(as_many_generations_are_kept_as_asked_for, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(a_smaller_number_deletes_nothing_that_was_kept_before, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(where_nobody_said_how_many_none_is_pushed_out_without_need, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(what_was_found_at_the_unlock_outlives_all_saves_until_the_next, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(with_one_place_it_stays_in_that, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(without_anything_found_the_oldest_goes, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(a_save_that_replaces_makes_no_generation, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(what_was_found_at_the_unlock_is_never_replaced, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(the_newest_kept_one_can_be_looked_at, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(refused_links_are_said_and_others_are_not, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(a_copy_is_durable_under_its_name_before_the_vault_is_replaced, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(saves_cut_after_the_copy_push_no_generation_out, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(a_copy_left_behind_by_a_killed_save_is_swept, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(where_no_rename_spares_what_is_there_names_are_taken_first, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(a_conflict_that_goes_on_has_one_copy_the_newest, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(a_save_that_can_not_be_put_in_place_keeps_the_vault, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_longest_name_has_room_for_all_its_endings, set_up, tear_down),
     };
