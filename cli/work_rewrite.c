@@ -237,7 +237,7 @@ static int prove(const struct order *o, const struct header *h, unsigned used, i
 }
 
 static int write_file(struct work *w, const struct seal_from *from, struct header *h, const struct secret *key,
-                      uint8_t digest[DIGEST], struct err *e)
+                      uint8_t digest[DIGEST], size_t *header_len, struct err *e)
 {
     struct result *r = w->result;
     struct header again_h;
@@ -249,7 +249,6 @@ static int write_file(struct work *w, const struct seal_from *from, struct heade
     if (fd < 0)
         return -1;
     len = seal_header_make(h, key, r->header);
-    r->header_len = (uint32_t)len;
     if (header_length(r->header, len, e) != len || header_parse(r->header, len, &again_h, e) < 0)
         goto out; /* what no reader would take */
     if (io_write(fd, r->header, len) < 0) {
@@ -262,6 +261,7 @@ static int write_file(struct work *w, const struct seal_from *from, struct heade
         err_set(e, ERR_IO, "io", "the new vault does not read back as written");
         goto out;
     }
+    *header_len = len;
     rc = 0;
 out:
     close(fd);
@@ -357,14 +357,22 @@ static int write_and_commit(struct work *w, const struct source *content, const 
     const struct seal_from from = {.key = content_key, .h = &content->h, .bytes = content->bytes, .len = content->len,
                                    .fd = content->fd, .size = content->size};
 
+    size_t len;
+    int rc;
+
     next_generation(w, h);
     h->comp = content->h.comp;
-    if (write_file(w, &from, h, w->key, w->result->digest, e) < 0 || store_commit(w->store, STORE_KEEP, e) < 0)
+    if (write_file(w, &from, h, w->key, w->result->digest, &len, e) < 0)
         return -1;
-    seen_note(w->store, w->result->header, w->result->header_len, h);
+    rc = store_commit(w->store, STORE_KEEP, e);
+    if (rc < 0 && w->store->tmp[0])
+        return -1;
+    /* In place, be it that its directory could not be synced: PID 1 has to know header and key. */
+    seen_note(w->store, w->result->header, len, h);
+    w->result->header_len = (uint32_t)len;
     w->result->generation = h->gen;
     w->result->saved_at = (int64_t)h->saved_at;
-    return 0;
+    return rc;
 }
 
 static int rewrite(struct work *w, const struct order *o, struct source *now, struct source *earlier, struct secret *key,

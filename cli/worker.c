@@ -151,7 +151,7 @@ static int send_result(struct work *w, enum job_kind kind, int ok, const struct 
     r->kind = kind;
     if (!ok)
         wire_error_set(&r->error, e->code ? e->code : EX_TP_FAILURE, e->word, e->text);
-    if (ok && (kind == JOB_OPEN || kind == JOB_CREATE || kind == JOB_REWRITE)) {
+    if ((ok && (kind == JOB_OPEN || kind == JOB_CREATE)) || (kind == JOB_REWRITE && r->header_len > 0)) {
         m.tail = w->key->data;
         m.tail_len = WIRE_KEY_SIZE;
     }

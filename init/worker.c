@@ -347,11 +347,11 @@ static void take_result(struct workers *ws, struct worker *w, const struct resul
     wire_error_close(&w->error);
     if (w->kind == JOB_PACK)
         packer_ended(ws, r->error.code ? 0 : r->left_out ? 2 : 1);
-    if (r->error.code != 0) {
-        if (w->error.word[0] == '\0') /* a failure without a word would pass for success */
-            wire_error_set(&w->error, EX_TP_FAULT, "protocol", "a worker failed without saying why");
+    if (r->error.code != 0 && w->error.word[0] == '\0') /* a failure without a word would pass for success */
+        wire_error_set(&w->error, EX_TP_FAULT, "protocol", "a worker failed without saying why");
+    /* Of a rewriting that failed at the last, the new file is in place all the same. */
+    if (r->error.code != 0 && (w->kind != JOB_REWRITE || r->header_len == 0))
         return;
-    }
     switch (w->kind) {
     case JOB_OPEN:
     case JOB_CREATE:
@@ -393,7 +393,8 @@ static void take_result(struct workers *ws, struct worker *w, const struct resul
     default:
         break;
     }
-    w->error.word[0] = '\0';
+    if (r->error.code == 0)
+        w->error.word[0] = '\0';
 }
 
 static bool gives_key(const struct worker *w)
