@@ -425,6 +425,23 @@ void store_put(struct store *s, const char *ending, const void *bytes, size_t le
         (void)unlinkat(s->dir, tmp, 0);
 }
 
+int store_overwrite(struct store *s, const char *ending, const void *bytes, size_t len)
+{
+    char name[NAME_MAX_BESIDE];
+    struct stat sb;
+    int fd, rc = -1;
+
+    beside(s, ending, name);
+    fd = openat(s->dir, name, O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0)
+        return -1;
+    /* With another name it is somebody's backup too. */
+    if (fstat(fd, &sb) == 0 && S_ISREG(sb.st_mode) && sb.st_nlink == 1 && sb.st_size == (off_t)len)
+        rc = io_write(fd, bytes, len);
+    close(fd);
+    return rc;
+}
+
 void store_append(struct store *s, const char *ending, const void *bytes, size_t len)
 {
     char name[NAME_MAX_BESIDE];
