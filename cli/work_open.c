@@ -48,7 +48,7 @@ int work_open(struct work *w, struct err *e)
         (!(w->job->flags & JOB_ASIDE) && seen_check(w->store, bytes, len, &h, accepted, e) < 0))
         goto out;
     /* The whole stream is proven before one byte of it reaches the unpacker. */
-    if (seal_open_stream(w->key, &h, bytes, len, fd, size, -1, digest, e) < 0 ||
+    if (seal_open_stream(w->key, &h, bytes, len, fd, size, -1, NULL, e) < 0 ||
         seal_open_stream(w->key, &h, bytes, len, fd, size, WORK_OUT, digest, e) < 0)
         goto out;
     w->result->header_len = (uint32_t)len;

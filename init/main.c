@@ -151,6 +151,19 @@ static void loop(struct pod *p)
     }
 }
 
+/* A plain init with a main command waits for signals alone, and for no time. */
+static void plain_loop(struct pod *p)
+{
+    while (!p->done) {
+        int sig = signals_take(true);
+
+        if (sig == SIGCHLD)
+            reap(p);
+        else if (sig)
+            on_signal(p, sig);
+    }
+}
+
 /* Not on the stack: 10 KB, zeroed by the kernel. */
 static struct pod pod;
 
@@ -169,8 +182,16 @@ static int late_record(void)
     return fd;
 }
 
+static bool is_plain(const struct pod *p)
+{
+    return !p->configured && p->sup.has_main;
+}
+
 static int open_loop(struct pod *p)
 {
+    p->epoll = p->signals = -1;
+    if (is_plain(p))
+        return 0;
     p->epoll = epoll_create1(EPOLL_CLOEXEC);
     p->signals = signals_open();
     if (p->epoll < 0 || p->signals < 0) {
@@ -279,7 +300,10 @@ int main(int argc, char **argv)
         return EX_TP_FAULT;
     if (record < 0)
         notify("READY=1");
-    loop(&pod);
+    if (is_plain(&pod))
+        plain_loop(&pod);
+    else
+        loop(&pod);
     child_give_back(pod.foreground);
     _exit(step_exit_status(&pod.sup));
 }

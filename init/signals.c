@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "number.h"
@@ -53,6 +54,26 @@ int signals_open(void)
     uint64_t mask = all_but_faults();
 
     return (int)syscall(SYS_signalfd4, -1, &mask, MASK_BYTES, SFD_NONBLOCK | SFD_CLOEXEC);
+}
+
+static int take(uint64_t mask, const struct timespec *time)
+{
+    sigset_t set; /* the C library's is larger, the kernel reads the front of it */
+    int sig;
+
+    memset(&set, 0, sizeof set);
+    memcpy(&set, &mask, sizeof mask);
+    sig = sigtimedwait(&set, NULL, time);
+    return sig > 0 ? sig : 0;
+}
+
+int signals_take(bool wait)
+{
+    static const struct timespec now;
+    /* Lower numbers come first: a flood of children that end would hold back all above it. */
+    int sig = take(all_but_faults() & ~bit(SIGCHLD), &now);
+
+    return sig ? sig : take(all_but_faults(), wait ? NULL : &now);
 }
 
 static int whole(const char *text, int most)

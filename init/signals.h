@@ -5,6 +5,7 @@
 #ifndef TAZPOD_SIGNALS_H
 #define TAZPOD_SIGNALS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 enum {
@@ -25,6 +26,10 @@ void signals_default(void);
 /* A non-blocking, close-on-exec descriptor that reads struct signalfd_siginfo of all blocked
  * signals; -1 with errno. */
 int signals_open(void);
+
+/* Takes one that is pending, SIGCHLD last; with wait, waits for one. 0: there is none. For who waits for nothing
+ * else: it is one call in place of two. */
+int signals_take(bool wait);
 
 /* "TERM", "SIGTERM", "15", "RTMIN+3", "RTMAX-1": the number, RTMIN being the kernel's 34. -1: no signal. */
 int signals_number(const char *name);

@@ -113,10 +113,10 @@ static int start_one(struct workers *ws, const struct plan *plan, struct worker 
             p.out = null;
     }
     p.channel = pair[1];
-    w->pid = fork();
+    w->pid = _Fork(); /* fork takes care of threads, which are not here, in 2 kB */
     if (w->pid < 0 && errno == EAGAIN) {
         collect_former(ws);
-        w->pid = fork();
+        w->pid = _Fork();
     }
     if (w->pid == 0)
         become(ws, &p);

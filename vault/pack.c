@@ -22,6 +22,7 @@ enum {
     WHOLE_MAX = 1024 * 1024, /* a file up to this is read whole, so that it is consistent */
     READ_TRIES = 3,
     PAGE = 4096,
+    SECOND_NS = 1000000000,
 };
 
 /* What a file takes of a tmpfs: its content in whole pages, names and inodes being free. So a tree
@@ -29,6 +30,27 @@ enum {
 static uint64_t in_pages(uint64_t bytes)
 {
     return (bytes + PAGE - 1) / PAGE * PAGE;
+}
+
+/* A pax time is a decimal number. libarchive takes what stands in front of the point for seconds and
+ * what stands behind it for nanoseconds, both ways; but 1.25 s before 1970 are -2 seconds and 750
+ * million nanoseconds. -0.25 it can't say at all, so a time within that one second becomes its end. */
+static struct timespec to_pax(struct timespec t)
+{
+    if (t.tv_sec < 0 && t.tv_nsec > 0) {
+        t.tv_sec++;
+        t.tv_nsec = t.tv_sec < 0 ? SECOND_NS - t.tv_nsec : 0;
+    }
+    return t;
+}
+
+static struct timespec from_pax(struct timespec t)
+{
+    if (t.tv_sec < 0 && t.tv_nsec > 0) {
+        t.tv_sec--;
+        t.tv_nsec = SECOND_NS - t.tv_nsec;
+    }
+    return t;
 }
 
 /* --- packing --- */
@@ -104,10 +126,12 @@ static int fits(struct packer *p, uint64_t size)
 
 static void entry_start(struct packer *p, const struct stat *sb)
 {
+    struct timespec t = to_pax(sb->st_mtim);
+
     archive_entry_clear(p->entry);
     archive_entry_copy_pathname(p->entry, p->path);
     archive_entry_set_mode(p->entry, (sb->st_mode & S_IFMT) | (sb->st_mode & 0777));
-    archive_entry_set_mtime(p->entry, sb->st_mtim.tv_sec, sb->st_mtim.tv_nsec);
+    archive_entry_set_mtime(p->entry, t.tv_sec, t.tv_nsec);
     archive_entry_set_size(p->entry, 0);
 }
 
@@ -139,7 +163,8 @@ static int pack_small(struct packer *p, int fd, struct stat *sb)
 {
     for (int i = 0; i < READ_TRIES; i++) {
         struct stat after;
-        ssize_t n = io_read_at(fd, p->buf, WHOLE_MAX, 0);
+        /* No byte more than there were: what grew meanwhile shows in its size. */
+        ssize_t n = io_read_at(fd, p->buf, (size_t)sb->st_size, 0);
 
         if (n < 0 || fstat(fd, &after) < 0)
             return unreadable(p);
@@ -458,6 +483,8 @@ struct unpacker {
     uint32_t entries;
     struct made_dir *dirs;
     size_t ndirs, room_dirs;
+    char parent[ENTRY_PATH_MAX + 1]; /* the directory of the entry before, as parent_fd; -1: none yet */
+    int parent_fd;
     struct pack_stats *st;
     struct err *e;
 };
@@ -481,28 +508,32 @@ static int cant_make(struct unpacker *u)
     return err_sys(u->e, "unpack the vault");
 }
 
-/* The directory that an entry stands in, without following any link on the way. */
+/* The directory that an entry stands in, without following any link on the way. Stays open for the
+ * next entry, which is mostly in the same one: no entry can be put in the place of another, so what a
+ * name led to it still leads to. */
 static int open_parent(struct unpacker *u, const char *path, const char **name)
 {
     struct open_how how = {.flags = O_PATH | O_DIRECTORY | O_CLOEXEC,
                            .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS};
     const char *slash = strrchr(path, '/');
-    char parent[ENTRY_PATH_MAX + 1] = ".";
-    int fd;
+    size_t n = slash ? (size_t)(slash - path) : 0;
 
     *name = slash ? slash + 1 : path;
-    if (slash) {
-        memcpy(parent, path, (size_t)(slash - path));
-        parent[slash - path] = '\0';
-    }
-    fd = (int)syscall(SYS_openat2, u->root, parent, &how, sizeof how);
-    return fd < 0 ? cant_make(u) : fd;
+    if (u->parent_fd >= 0 && strlen(u->parent) == n && memcmp(u->parent, path, n) == 0)
+        return u->parent_fd;
+    if (u->parent_fd >= 0)
+        close(u->parent_fd);
+    memcpy(u->parent, path, n);
+    u->parent[n] = '\0';
+    u->parent_fd = (int)syscall(SYS_openat2, u->root, n ? u->parent : ".", &how, sizeof how);
+    return u->parent_fd < 0 ? cant_make(u) : u->parent_fd;
 }
 
 static void entry_times(struct archive_entry *entry, struct timespec t[2])
 {
-    t[0].tv_sec = t[1].tv_sec = archive_entry_mtime(entry);
-    t[0].tv_nsec = t[1].tv_nsec = archive_entry_mtime_nsec(entry);
+    struct timespec mtime = {archive_entry_mtime(entry), archive_entry_mtime_nsec(entry)};
+
+    t[0] = t[1] = from_pax(mtime);
 }
 
 static int make_file(struct unpacker *u, struct archive_entry *entry, int dir, const char *name)
@@ -626,7 +657,7 @@ static int unpack_entry(struct unpacker *u, struct archive_entry *entry)
     const char *name, *raw = archive_entry_pathname(entry), *refused;
     char path[ENTRY_PATH_MAX + 2];
     size_t n;
-    int dir, rc;
+    int dir;
 
     if (!raw)
         return bad(u, "a name that is not UTF-8");
@@ -655,12 +686,10 @@ static int unpack_entry(struct unpacker *u, struct archive_entry *entry)
     if (dir < 0)
         return -1;
     switch (archive_entry_filetype(entry)) {
-    case AE_IFDIR: rc = make_dir(u, entry, path, dir, name); break;
-    case AE_IFLNK: rc = make_link(u, entry, path, dir, name); break;
-    default: rc = make_file(u, entry, dir, name); break;
+    case AE_IFDIR: return make_dir(u, entry, path, dir, name);
+    case AE_IFLNK: return make_link(u, entry, path, dir, name);
+    default: return make_file(u, entry, dir, name);
     }
-    close(dir);
-    return rc;
 }
 
 static int finish_dirs(struct unpacker *u)
@@ -706,7 +735,7 @@ static la_ssize_t read_in(struct archive *a, void *ctx, const void **buf)
 int unpack_tree(int from, int root, uint64_t room, struct pack_stats *st, struct err *e)
 {
     static struct reader reader;
-    struct unpacker u = {.root = root, .room = room, .st = st, .e = e};
+    struct unpacker u = {.root = root, .parent_fd = -1, .room = room, .st = st, .e = e};
     struct archive_entry *entry;
     int r, rc = -1;
 
@@ -741,6 +770,8 @@ out:
     while (u.ndirs > 0)
         free(u.dirs[--u.ndirs].path);
     free(u.dirs);
+    if (u.parent_fd >= 0)
+        close(u.parent_fd);
     archive_read_free(u.a);
     return rc;
 }

@@ -33,7 +33,9 @@ int seal_stream(const struct secret *key, const struct header *h, const uint8_t 
                 int from, int to, uint8_t digest[DIGEST], uint64_t *size, struct err *e);
 
 /* Checks the stream of the file in fd (file_size bytes, header of len bytes in front) up to its
- * final tag and end, writing the plaintext to `to` unless that is -1. Reads by offset. */
+ * final tag and end, writing the plaintext to `to` unless that is -1. Reads by offset. digest may be
+ * NULL: it is a second MAC over all there is, and of two passes one will do. Without it and with no `to`
+ * nothing is decrypted. */
 int seal_open_stream(const struct secret *key, const struct header *h, const uint8_t *bytes, size_t len,
                      int fd, uint64_t file_size, int to, uint8_t digest[DIGEST], struct err *e);
 

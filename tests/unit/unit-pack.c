@@ -309,7 +309,7 @@ static void times_come_back_to_the_nanosecond(void **state)
         int64_t s;
         long ns;
     } TIMES[] = {{0, 0},          {0, 1},          {1, 999999999},  {1700000000, 123456789}, {2147483648, 5},
-                 {4294967296, 0}, {8589934591, 1}, {8589934592, 2}, {-1, 0},                 {-1, 999999999},
+                 {4294967296, 0}, {8589934591, 1}, {8589934592, 2}, {-1, 0},                 {-2, 999999999},
                  {-1000000, 1},   {1700000000, 100000000}};
     struct place *p = *state;
 
@@ -327,6 +327,20 @@ static void times_come_back_to_the_nanosecond(void **state)
         mtime(p->from_fd, name, TIMES[i].s, TIMES[i].ns);
     }
     round_trip(p);
+}
+
+/* See pack.c: libarchive has no way to say it. */
+static void a_time_within_the_second_before_1970_becomes_its_end(void **state)
+{
+    struct place *p = *state;
+    struct stat sb;
+
+    put(p->from_fd, "file", "x", 1, 0600);
+    mtime(p->from_fd, "file", -1, 999999999);
+    pack(p, PLENTY);
+    assert_int_equal(unpack(p, PLENTY), 0);
+    assert_int_equal(fstatat(p->to_fd, "file", &sb, 0), 0);
+    assert_true(sb.st_mtim.tv_sec == 0 && sb.st_mtim.tv_nsec == 0);
 }
 
 static void a_directory_keeps_its_time_though_it_is_filled_later(void **state)
@@ -1291,6 +1305,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(modes_come_back, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_bits_above_0777_are_dropped, set_up, tear_down),
         cmocka_unit_test_setup_teardown(times_come_back_to_the_nanosecond, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_time_within_the_second_before_1970_becomes_its_end, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_directory_keeps_its_time_though_it_is_filled_later, set_up, tear_down),
         cmocka_unit_test_setup_teardown(links_come_back_as_links, set_up, tear_down),
         cmocka_unit_test_setup_teardown(names_of_every_script_and_length_come_back, set_up, tear_down),

@@ -77,15 +77,21 @@ static struct file seal(const void *plain, size_t size, uint64_t gen)
     return f;
 }
 
-/* Opens with any key and header; the plaintext lands in `back`. Returns its size, or -1. */
+/* Opens with any key and header; the plaintext lands in `back`. Returns its size, or -1. A pass that only
+ * proves must have said the same of the file before. */
 static ssize_t open_with(const struct secret *k, const struct header *h, const uint8_t *bytes, size_t len, int fd,
                          uint64_t size, uint8_t digest[DIGEST], struct err *e)
 {
-    int to = memory_file("", 0);
+    int to = memory_file("", 0), proven, rc;
+    struct err said = {0};
     ssize_t n = -1;
 
     memset(e, 0, sizeof *e);
-    if (seal_open_stream(k, h, bytes, len, fd, size, to, digest, e) == 0)
+    proven = seal_open_stream(k, h, bytes, len, fd, size, -1, NULL, &said);
+    rc = seal_open_stream(k, h, bytes, len, fd, size, to, digest, e);
+    assert_int_equal(proven, rc);
+    assert_string_equal(said.word, e->word);
+    if (rc == 0)
         n = io_read_at(to, back, sizeof back, 0);
     close(to);
     return n;

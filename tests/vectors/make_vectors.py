@@ -1,8 +1,10 @@
 #!/usr/bin/python3
 """Write good vaults, and vaults that each break exactly one rule: make_vectors.py OUTDIR
 
-vectors.json lists them: file, part (good, header, body, archive), passphrase,
-expect ("ok" or the error word), why, and for good ones the tree. All random
+vectors.json lists them: file, part (good, header, body, archive), credential (its type, and a passphrase
+as it is typed, a code or an identity in hex), expect ("ok" or the error word), why, for good ones the tree,
+for bad ones `rules`: what has to be overlooked for the file to open to its `tree` (see tpv.waiving). Where
+there are none no reader could go on, or somebody without the key changed bytes of a good file. All random
 values come from fixed seeds; bytes under comp 1 also depend on the zstd version.
 `no-room` means: with at most 128 MiB for the open vault.
 """
@@ -24,6 +26,13 @@ COST = {"ops": 1, "mem": 8192}
 ME = dict(COST, passphrase=PASS.encode())
 CODE = bytes(range(0xa0, 0xb4))            # what a recovery code spells
 IDENTITY = hashlib.sha256(b"identity").digest()
+PUBLIC = na.crypto_scalarmult_base(IDENTITY)
+# A slot of each type, and what opens it.
+PAPER = dict(COST, type=tpv.CODE, passphrase=CODE, label=b"paper")
+MACHINE = {"type": tpv.IDENTITY, "recipient": PUBLIC, "label": b"machine"}
+BY_CODE, BY_IDENTITY = ("recovery code", CODE.hex()), ("identity", IDENTITY.hex())
+OF_TYPE = {"passphrase": (ME, ("passphrase", PASS)), "code": (PAPER, BY_CODE), "identity": (MACHINE, BY_IDENTITY)}
+OTHER = dict(ME, passphrase=b"of somebody else", label=b"other")
 VECTORS = []
 
 
@@ -36,16 +45,25 @@ def vault(entries=(), slots=(ME,), seed="a", **fields):
     return tpv.write_vault(tar, slots, rnd=functools.partial(rnd, seed), **fields)
 
 
-def add(part, file, data, expect, why="", passphrase=PASS, entries=None):
-    item = {"file": f"{part}-{file}.tpv", "part": part, "passphrase": passphrase,
-            "expect": expect, "why": why or file.replace("-", " ")}
+def add(part, file, data, expect, why="", passphrase=PASS, entries=None, credential=None, rules=()):
+    kind, secret = credential or ("passphrase", passphrase)
+    item = {"file": f"{part}-{file}.tpv", "part": part, "credential": {"type": kind, "secret": secret},
+            "expect": expect, "why": why or file.replace("-", " "), "rules": list(rules)}
     if entries is not None:
         item["tree"] = [tree_item(**e) for e in entries]
     VECTORS.append((item, data))
 
 
-def tree_item(name, type="file", mode=0o600, content=b"", linkname="", **_):
-    item = {"name": name, "type": type}
+def credential(item):
+    """What opens a vector, for tpv."""
+    kind, secret = item["credential"]["type"], item["credential"]["secret"]
+    if kind == "passphrase":
+        return tpv.Credential(tpv.PASSPHRASE, secret.encode())
+    return tpv.Credential({"recovery code": tpv.CODE, "identity": tpv.IDENTITY}[kind], bytes.fromhex(secret))
+
+
+def tree_item(name, type="file", mode=0o600, content=b"", linkname="", mtime_ns=1700000000 * 10**9, **_):
+    item = {"name": name, "type": type if type in tpv.CODES else None, "mtime_ns": mtime_ns}
     if type == "symlink":
         return dict(item, target=linkname)
     item["mode"] = f"{mode:04o}"
@@ -98,8 +116,8 @@ def tree_of_40():
 
 
 def good():
-    def ok(name, entries=ONE, why="", passphrase=PASS, **kw):
-        add("good", name, vault(entries, **kw), "ok", why, passphrase, entries)
+    def ok(name, entries=ONE, why="", passphrase=PASS, credential=None, **kw):
+        add("good", name, vault(entries, **kw), "ok", why, passphrase, entries, credential)
 
     ok("empty", [])
     ok("one-file")
@@ -110,22 +128,43 @@ def good():
     ok("p-65536-comp-0", [file("f", bytes(64000))], comp=0)
     eight = [dict(COST, passphrase=b"number %d" % n, label=b"slot %d" % n) for n in range(7)] + [ME]
     ok("eight-slots", slots=eight, why="the passphrase is in the last of eight slots")
-    ok("recovery-slot", slots=[dict(COST, type=2, passphrase=CODE, label=b"paper"), ME])
-    ok("x25519-slot", slots=[{"type": 3, "recipient": na.crypto_scalarmult_base(IDENTITY),
-                              "label": b"laptop"}, ME])
+    for name, (slot, credential) in OF_TYPE.items():
+        ok(f"only-{name}", slots=[slot], credential=credential, seed="only")
+        ok(f"{name}-behind-others", slots=[OTHER, dict(PAPER, passphrase=bytes(20)), {"type": 0},
+                                           dict(MACHINE, recipient=na.crypto_scalarmult_base(bytes(31) + b"1")),
+                                           slot], credential=credential)
+    mixed = [OTHER, PAPER, MACHINE, {"type": 0}, dict(PAPER, passphrase=bytes(20)), ME,
+             dict(MACHINE, recipient=na.crypto_scalarmult_base(bytes(31) + b"1")), {"type": 0}]
+    for name, (_, credential) in OF_TYPE.items():
+        ok(f"eight-mixed-slots-by-{name}", slots=mixed, credential=credential, why="two empty ones among them",
+           seed=name)
+    # The bytes of the code are a passphrase too, of another slot.
+    ok("code-as-passphrase", slots=[dict(PAPER, passphrase=b"twenty bytes of text"),
+                                    dict(ME, passphrase=b"twenty bytes of text")], passphrase="twenty bytes of text")
     ok("empty-slot", slots=[{"type": 0}, ME], why="a slot of type 0 before the passphrase")
     ok("label-of-32-bytes", slots=[dict(ME, label="é".encode() * 16)])
+    ok("label-of-blanks", slots=[dict(ME, label="\u00a0\u2028\u200b".encode())], why="no control byte")
     ok("other-cost", slots=[dict(ME, ops=3, mem=16384)])
-    ok("late-generation", gen=2**64 - 1, saved_at=2**40)
+    ok("generation-1-of-2", why="beside the next one, the older generation of a vault", seed="twice")
+    ok("generation-2-of-2", [*ONE, file("later")], gen=2, saved_at=1, seed="twice")
+    ok("late-generation", gen=2**64 - 1, saved_at=2**40, seed="late")
     raw = {"hdrcharset": "BINARY"}
     ok("unicode-names", [folder("é", pax=raw), file("é/日本語", pax=raw), file("e\u0301", pax=raw),
                          dict(link("🔑", "é/日本語"), pax=raw)])
     ok("tree-of-40", tree_of_40())
     deep, wide, name = "/".join("d" * 31) + "/f", "w" * 255, "/".join(["n" * 204] * 5)
+    ok("longest-target", [link("l", "/".join(["t" * 204] * 5))])
     ok("longest-names", [e for n in (deep, name, wide) for e in parents(n) + [file(n)]],
        "1,024 bytes, a component of 255, 32 components")
     ok("links", [folder("d"), link("d/dangling", "../x/./y"), link("d/top", ".././/token"), *ONE])
     ok("long-passphrase", slots=[dict(ME, passphrase="ß".encode() * 512)], passphrase="ß" * 512)
+    ns = 10**9
+    times = {"whole": 1700000000 * ns, "fraction": 1700000000123456789, "tenth": 1700000000100000000, "epoch": 0,
+             "first": 1, "before": -86400 * ns, "before-with-fraction": -1250000000, "late": 2**33 * ns + 1}
+    ok("times", [e for n, t in times.items() for e in (folder(f"dir-{n}", mtime_ns=t), file(f"dir-{n}/f", mtime_ns=t),
+                                                       dict(link(f"link-{n}", "x"), mtime_ns=t))])
+    ok("more-digits-than-nanoseconds", [file("token", mtime_ns=1123456789, pax={"mtime": "1.1234567899"})])
+    ok("unknown-pax-keys", [file("token", pax={"X.y": "z", "SCHILY.ino": "7", "comment": "none"})])
     ok("owner-is-ignored", [file("token", pax={"uid": "12345", "uname": "nobody"})])
     ok("dir-modes", [folder("d", 0o500), file("d/f"), folder("none", 0), file("none/f", mode=0)])
     ok("hdrcharset-binary", [folder("é", pax={"hdrcharset": "BINARY"}),
@@ -141,6 +180,31 @@ def forge(data, at, new, hlen=None):
     return data[:hlen - 48] + tpv.blake(16, data[:hlen - 48]) + data[hlen - 32:]
 
 
+def moved_slots(kind, slot, credential):
+    """A slot of this type in another place: with its index, with the place's, and in another vault."""
+    bad = functools.partial(add, "header", credential=credential)
+    not_opened = tpv.NOT_OPENED[slot.get("type", tpv.PASSPHRASE)]
+    # Of an identity's slot the box opens, and the commitment tells. That is no wrong credential.
+    word = "altered-header" if kind == "identity" else not_opened
+    two = vault(ONE, [OTHER, slot])
+    first, second = two[112:312], two[312:512]
+    bad(f"{kind}-slots-swapped", forge(two, 112, second + first), "altered-header", "indexes swapped too")
+    bad(f"{kind}-slots-swapped-renumbered", forge(two, 112, second[:1] + b"\0" + second[2:]
+                                                  + first[:1] + b"\1" + first[2:]), word)
+    gap = vault(ONE, [{"type": 0}, slot])
+    bad(f"{kind}-slot-moved", forge(gap, 112, gap[312:313] + b"\0" + gap[314:512] + bytes(1) + b"\1" + bytes(198)),
+        word, "to the empty place in front of it, renumbered")
+    copied = vault(ONE, [OTHER, {"type": 0}, slot])
+    bad(f"{kind}-slot-copied", forge(copied, 312, copied[512:513] + b"\1" + copied[514:712]), "altered-header",
+        "to an empty place as well, renumbered" + ("" if kind == "identity" else "; the true one opens, the hmac tells"))
+    alien = vault(ONE, [slot], seed="b")[112:312]
+    bad(f"{kind}-slot-of-another-vault", forge(vault(ONE, [slot]), 112, alien), word, "made with the same secret")
+    flipped = vault(ONE, [slot])
+    bad(f"{kind}-slot-commit-flipped", forge(flipped, 288, bytes([flipped[288] ^ 1])), word, "sum recomputed, hmac not")
+    bad(f"{kind}-slot-wrapped-flipped", forge(flipped, 240, bytes([flipped[240] ^ 1])), "altered-header",
+        "sum recomputed, hmac not")
+
+
 def field_places():
     """(name, offset) of each field in a header with one slot."""
     sizes = zip(tpv.HEAD_FIELDS + tpv.SLOT_FIELDS + ["sum", "hmac"],
@@ -154,7 +218,6 @@ def field_places():
 def bad_headers():
     bad = functools.partial(add, "header")
     one = vault(ONE, [dict(ME, ops=2)])
-    two = vault(ONE, [dict(ME, passphrase=b"other"), ME])
     big = vault([file("f", bytes(2000))], comp=0)
     place = dict(field_places())
     other = "f" * 32
@@ -173,46 +236,81 @@ def bad_headers():
     bad("hlen-minus-1", one[:10] + b"\x67\x01" + one[12:], "damaged-header")
     bad("hlen-beyond-file", one[:10] + b"\xe0\x06" + one[12:], "damaged-header")
     bad("hlen-plus-1-sum-right", forge(one, 10, b"\x69\x01"), "damaged-header")
+    bad("hlen-plus-1", vault(ONE, pad=b"\0"), "damaged-header", "one byte too many, sum and hmac right",
+        rules=["hlen"], entries=ONE)
     bad("hlen-of-two-slots", forge(forge(big, 10, b"\x30\x02", 360), 0, b""), "damaged-header",
         "hlen fits two slots, nslots is 1; sum right in both places")
     bad("nslots-0", vault(ONE, []), "damaged-header")
-    bad("nslots-9", vault(ONE, [ME] * 9), "damaged-header")
+    bad("nslots-9", vault(ONE, [ME] * 9), "damaged-header", rules=["nslots"], entries=ONE)
     bad("nslots-0-of-1", forge(one, 14, b"\0"), "damaged-header")
 
     # Written by a holder of DK: sum, hmac and stream fit the broken field.
-    for name, kw in {"suite-2": {"suite": 2}, "flag-1": {"flags": 1}, "flag-128": {"flags": 128},
-                     "comp-2": {"comp": 2, "packed": b""},
-                     "rescue-pk": {"rescue_pk": rnd("x", "pk", 32)}}.items():
-        bad(name, vault(ONE, **kw), "altered-header", "hmac right")
-    key = na.crypto_scalarmult_base(IDENTITY)
-    for name, kw in {
-            "type-4": {"type": 4}, "index-1": {"index": 1}, "z2": {"z2": 1}, "z12": {"z12": 1},
-            "label-not-utf8": {"label": b"\xff"}, "label-escape": {"label": b"\x1b[2J"},
-            "label-after-zero": {"label": b"a\0b"}, "recipient": {"recipient": key},
-            "wrapped-tail": {"tail": b"\0" * 7 + b"\1"}, "wrapped": {"wrapped": bytes(72) + bytes(8)},
-            }.items():
-        bad(f"slot-{name}", vault(ONE, [dict(ME, **kw)]), "altered-header", "hmac right")
-    for name, kw in {"type-3-ops": dict(COST, mem=0, cost=1), "type-3-mem": dict(COST, ops=0, cost=1),
-                     "type-3-salt": {"salt": bytes(15) + b"\1"}}.items():
-        bad(name, vault(ONE, [ME, dict(kw, type=3, recipient=key)]), "altered-header", "hmac right")
-    bad("type-0-not-zero", vault(ONE, [ME, {"type": 0, "commit": bytes(23) + b"\1"}]),
-        "altered-header", "hmac right")
-    bad("commit", vault(ONE, [dict(ME, commit=bytes(24))]), "wrong-passphrase", "hmac right")
-    for ops, mem in ((0, 8192), (17, 8192), (1, 8191), (1, 0), (1, (1 << 20) + 1), (1, 4 << 20),
-                     (5, 1 << 20), (16, (1 << 18) + 1), (2**32 - 1, 2**32 - 1)):
-        bad(f"cost-{ops}-{mem}", vault(ONE, [dict(ME, ops=ops, mem=mem, cost=(1, 8192))]), "kdf-limit")
-    bad("cost-of-second-slot", vault(ONE, [ME, dict(ME, ops=17)]), "kdf-limit",
-        "the first slot opens, the second is out of bounds")
-    bad("cost-of-recovery-slot", vault(ONE, [ME, dict(ME, type=2, ops=17)]), "kdf-limit")
-    bad("only-x25519", vault(ONE, [{"type": 3, "recipient": key}]), "wrong-passphrase")
+    packed = tpv.zstd_pack([tpv.make_tar(ONE)])
+    for name, kw, rule in (("suite-2", {"suite": 2}, "suite"), ("flag-1", {"flags": 1}, "flags"),
+                           ("flag-128", {"flags": 128}, "flags"), ("comp-2", {"comp": 2, "packed": packed}, "comp"),
+                           ("rescue-pk", {"rescue_pk": rnd("x", "pk", 32)}, "rescue_pk")):
+        bad(name, vault(ONE, **kw), "altered-header", "hmac right", rules=[rule], entries=ONE)
+
+    # The slot beside the broken one opens the vault, so it is the form alone that is refused.
+    def second(name, slot, rule, word="altered-header"):
+        bad(name, vault(ONE, [ME, dict(slot)]), word, "hmac right, and slot 0 opens", rules=[rule], entries=ONE)
+
+    for kind, (slot, _) in OF_TYPE.items():
+        for name, kw, rule in (
+                ("index-0", {"index": 0}, "slot index"), ("z2", {"z2": 1}, "slot zeros"),
+                ("z12", {"z12": 1}, "slot zeros"), ("label-not-utf8", {"label": b"\xff"}, "slot label"),
+                ("label-escape", {"label": b"\x1b[2J"}, "slot label"),
+                ("label-delete", {"label": b"a\x7f"}, "slot label"),
+                ("label-after-zero", {"label": b"a\0b"}, "slot label")):
+            second(f"{kind}-slot-{name}", dict(slot, **kw), rule)
+        if kind != "identity":
+            second(f"{kind}-slot-recipient", dict(slot, recipient=PUBLIC), "slot zeros")
+            second(f"{kind}-slot-tail", dict(slot, tail=b"\0" * 7 + b"\1"), "slot zeros")
+    for name, kw in {"ops": dict(COST, mem=0, cost=1), "mem": dict(COST, ops=0, cost=1),
+                     "salt": {"salt": bytes(15) + b"\1"}}.items():
+        second(f"identity-slot-{name}", dict(MACHINE, **kw), "slot zeros")
+    second("slot-type-4", dict(ME, type=4), "slot type")
+    for name, at in (("z2", {"z2": 1}), ("label", {"label": b"x"}), ("commit", {"commit": bytes(23) + b"\1"})):
+        second(f"empty-slot-{name}", dict(at, type=0), "slot zeros")
+    for ops, mem, rule in ((0, 8192, "ops"), (17, 8192, "ops"), (1, 8191, "mem"), (1, 0, "mem"),
+                           (1, (1 << 20) + 1, "mem"), (1, 4 << 20, "mem"), (5, 1 << 20, "ops times mem"),
+                           (16, (1 << 18) + 1, "ops times mem")):
+        for kind in ("passphrase", "code"):
+            second(f"{kind}-slot-cost-{ops}-{mem}", dict(OF_TYPE[kind][0], ops=ops, mem=mem, cost=(1, 8192)),
+                   rule, "kdf-limit")
+    bad("cost-of-all-ones", vault(ONE, [dict(ME, ops=2**32 - 1, mem=2**32 - 1, cost=(1, 8192))]), "kdf-limit")
+
+    # No slot opens, whatever else is right.
+    words = tpv.NOT_OPENED
+    for kind, (slot, credential) in OF_TYPE.items():
+        for other, (_, key) in OF_TYPE.items():
+            if other != kind:
+                bad(f"{kind}-for-{other}", vault(ONE, [slot]), words[OF_TYPE[other][0].get("type", 1)],
+                    f"a {other} for a vault with a slot for a {kind} alone", credential=key)
+        bad(f"{kind}-slot-wrapped", vault(ONE, [dict(slot, wrapped=PUBLIC + bytes(40 if kind != "identity" else 48)
+                                                     + bytes(8 if kind != "identity" else 0))]),
+            "altered-header", "commit and hmac right", credential=credential)
+    for kind, word in (("passphrase", words[1]), ("code", words[2]), ("identity", "altered-header")):
+        slot, credential = OF_TYPE[kind]
+        bad(f"{kind}-slot-commit", vault(ONE, [dict(slot, commit=bytes(24))]), word, "hmac right",
+            credential=credential, rules=["commit of an identity slot"] if kind == "identity" else (),
+            entries=ONE if kind == "identity" else None)
+    bad("wrong-recovery-code", vault(ONE, [PAPER, ME, MACHINE]), words[2],
+        credential=("recovery code", bytes(20).hex()))
+    bad("wrong-identity", vault(ONE, [PAPER, ME, MACHINE]), words[3], credential=("identity", bytes(32).hex()))
     bad("only-empty-slots", vault(ONE, [{"type": 0}]), "wrong-passphrase")
+    bad("empty-passphrase", one, "empty-passphrase", passphrase="")
+    bad("long-passphrase", vault(ONE, [dict(ME, passphrase=b"p" * 1025)]), "long-passphrase",
+        passphrase="p" * 1025, rules=["length of the passphrase"], entries=ONE)
+    bad("passphrase-with-nul", vault(ONE, [dict(ME, passphrase=b"a\0b")]), "wrong-passphrase",
+        passphrase="a\0b", rules=["NUL in the passphrase"], entries=ONE)
 
     # Changed by somebody without DK, who could only make sum right again.
     for name, new, word in (
             ("suite", b"\2", "altered-header"), ("comp", b"\0", "altered-header"),
             ("flags", b"\1", "altered-header"), ("vault_id", bytes(16), "wrong-passphrase"),
             ("gen", b"\2", "altered-header"), ("saved_at", b"\1", "altered-header"),
-            ("fsalt", bytes(32), "altered-header"), ("rescue_pk", key, "altered-header"),
+            ("fsalt", bytes(32), "altered-header"), ("rescue_pk", PUBLIC, "altered-header"),
             ("type", b"\2", "wrong-passphrase"), ("type", b"\3", "altered-header"),
             ("index", b"\1", "altered-header"), ("z2", b"\1", "altered-header"),
             ("ops", b"\1", "wrong-passphrase"), ("mem", b"\1\x20", "wrong-passphrase"),
@@ -221,12 +319,8 @@ def bad_headers():
             ("wrapped", bytes(24), "altered-header"), ("commit", bytes(24), "wrong-passphrase")):
         bad(f"forged-{name}-{new[:4].hex()}", forge(one, place[name], new), word,
             f"{name} changed, sum recomputed, hmac not")
-    first, second = two[112:312], two[312:512]
-    bad("slots-swapped", forge(two, 112, second + first), "altered-header", "indexes swapped too")
-    bad("slots-swapped-renumbered", forge(two, 112, second[:1] + b"\0" + second[2:] + first[:1]
-                                          + b"\1" + first[2:]), "wrong-passphrase")
-    alien = vault(ONE, seed="b")[112:312]
-    bad("slot-of-another-vault", forge(vault(ONE), 112, alien), "wrong-passphrase", "same passphrase")
+    for kind, (slot, credential) in OF_TYPE.items():
+        moved_slots(kind, slot, credential)
     bad("slot-added", forge(vault(ONE, [ME, {"type": 0}]), 312, tpv.make_slot(
         bytes(32), 1, 1, rnd("a", "vault_id", 16), 1, functools.partial(rnd, "b"),
         **dict(ME, passphrase=other.encode()))), "altered-header", passphrase=other)
@@ -243,6 +337,9 @@ def bad_bodies():
     add("good", "four-chunks", base, "ok", "what the bad bodies are made of", entries=entries)
     even = vault([file("f", bytes(2 * 65536 - 1536))], comp=0)
     add("good", "last-chunk-full", even, "ok", entries=[file("f", bytes(2 * 65536 - 1536))])
+    chunks = tpv.cut(tpv.make_tar([file("f", bytes(2 * 65536 - 1536))]))
+    add("good", "last-chunk-empty", vault(comp=0, chunks=[(m, tpv.MESSAGE) for m, _ in chunks] + [(b"", tpv.FINAL)]), "ok",
+        "behind a full one", entries=[file("f", bytes(2 * 65536 - 1536))])
     front, rest = base[:360 + 24], base[360 + 24:-16]
     parts = [rest[i:i + step] for i in range(0, len(rest), step)]
     plain = [m for m, _ in tpv.cut(tar)]
@@ -313,53 +410,76 @@ def bomb(names, size):
 # ---- bad archives ----------------------------------------------------------
 
 def bad_archives():
-    def bad(name, entries, why="", **fields):
-        add("archive", name, vault(entries, **fields), "bad-entry", why)
+    def bad(name, entries, rule=None, why="", word="bad-entry", **fields):
+        add("archive", name, vault(entries, **fields), word, why, rules=[rule] if rule else (),
+            entries=[e for e in entries if isinstance(e, dict)] if rule else None)
 
     raw = tarfile.USTAR_FORMAT             # puts the bytes of a name in the header as they are
-    for name, path in {
-            "absolute": "/etc/passwd", "empty-name": "", "root": ".", "dot": "./token",
-            "dotdot": "..", "dotdot-first": "../token", "newline": "a\nb",
-            "escape": "\x1b[2J", "delete": "a\x7fb", "latin1": "caf\udce9",
-            "surrogate": "\udced\udca0\udc80", "overlong": "\udcc0\udcaf"}.items():
-        bad(f"name-{name}", [file(path, form=raw)])
-    bad("name-dotdot-inside", [folder("d"), file("d/../token")])
-    bad("name-dot-inside", [folder("d"), file("d/./token")])
-    bad("name-dotdot-last", [folder("d"), folder("d/..")])
-    bad("name-empty-component", [folder("d"), file("d//f")])
-    bad("name-1025", [*parents(n := "/".join(["n" * 204] * 4 + ["n" * 205])), file(n)])
-    bad("component-256", [file("c" * 256)])
-    bad("components-33", [*parents(n := "/".join("d" * 33)), file(n)])
+    part, control, text = "components of a name", "control byte in a name", "name in UTF-8"
+    for name, path, rule in (
+            ("absolute", "/token", part), ("empty", "", part), ("root", ".", part), ("dot", "./token", part),
+            ("dotdot", "..", part), ("dotdot-first", "../token", part), ("newline", "a\nb", control),
+            ("escape", "\x1b[2J", control), ("delete", "a\x7fb", control), ("latin1", "caf\udce9", text),
+            ("surrogate", "\udced\udca0\udc80", text), ("overlong", "\udcc0\udcaf", text)):
+        # What these would stand in, or be, is in no archive or there before it: no reader can go on.
+        bad(f"name-{name}", [file(path, form=raw)], None if path[:2] in ("", "..") else rule)
+    bad("name-dotdot-inside", [folder("d"), file("d/../token")], part)
+    bad("name-dot-inside", [folder("d"), file("d/./token")], part)
+    bad("name-dotdot-last", [folder("d"), folder("d/..")], part)
+    bad("name-empty-component", [folder("d"), file("d//f")], part)
+    bad("name-1025", [*parents(n := "/".join(["n" * 204] * 4 + ["n" * 205])), file(n)], "length of a name")
+    bad("component-256", [file("c" * 256)], "length of a component")
+    bad("components-33", [*parents(n := "/".join("d" * 33)), file(n)], "number of components")
     bad("entries-65537", b"".join(
         tpv.tar_entry(f"{n}", content=b"") for n in range(65537)) + bytes(1024))
-    for name, kw in {
-            "hard-link": {"type": b"1", "linkname": "token"}, "char-device": {"type": b"3"},
-            "block-device": {"type": b"4"}, "fifo": {"type": b"6"},
-            "sparse-with-a-hole": {"pax": {"GNU.sparse.major": "1", "GNU.sparse.minor": "0",
-                                           "GNU.sparse.name": "x", "GNU.sparse.realsize": "1536"},
-                                   "content": b"1\n1024\n512\n".ljust(512, b"\0") + bytes(512)},
-            "setuid": {"mode": 0o4755}, "setgid": {"mode": 0o2755}, "sticky-file": {"mode": 0o1644},
-            "sticky-dir": {"type": "dir", "mode": 0o1777}, "setgid-dir": {"type": "dir", "mode": 0o2755},
-            "xattr": {"pax": {"SCHILY.xattr.user.x": "1"}},
-            "xattr-libarchive": {"pax": {"LIBARCHIVE.xattr.user.x": "MQ"}},
-            "acl": {"pax": {"SCHILY.acl.access": "user::rw-,group::---,other::---,user:1:r--,mask::r--"}},
-            "file-flags": {"pax": {"SCHILY.fflags": "nodump"}}}.items():
-        bad(name, [*ONE, dict(kw, name="x")])
-    for name, at, target in (("absolute", "l", "/etc/passwd"), ("above", "l", "../x"),
-                             ("above-from-dir", "d/l", "../../x"), ("out-and-back", "l", "../d"),
-                             ("out-later", "d/l", "e/../../../d/e"), ("up-after-down", "l", "d/../token")):
-        bad(f"link-{name}", [folder("d"), link(at, target)])
+    sparse = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "x",
+              "GNU.sparse.realsize": "1536"}
+    for name, rule, kw in (
+            ("hard-link", "type", {"type": b"1", "linkname": "token"}), ("char-device", "type", {"type": b"3"}),
+            ("block-device", "type", {"type": b"4"}), ("fifo", "type", {"type": b"6"}),
+            ("sparse-with-a-hole", "sparse", {"pax": sparse, "content":
+                                              b"1\n1024\n512\n".ljust(512, b"\0") + bytes(512)}),
+            ("setuid", "bits", {"mode": 0o4755}), ("setgid", "bits", {"mode": 0o2755}),
+            ("sticky-file", "bits", {"mode": 0o1644}), ("sticky-dir", "bits", {"type": "dir", "mode": 0o1777}),
+            ("setgid-dir", "bits", {"type": "dir", "mode": 0o2755}),
+            ("setuid-dir", "bits", {"type": "dir", "mode": 0o4755}),
+            ("xattr", "attribute", {"pax": {"SCHILY.xattr.user.x": "1"}}),
+            ("xattr-of-a-dir", "attribute", {"type": "dir", "mode": 0o700, "pax": {"SCHILY.xattr.user.x": "1"}}),
+            ("xattr-libarchive", "attribute", {"pax": {"LIBARCHIVE.xattr.user.x": "MQ"}}),
+            ("acl", "attribute", {"pax": {"SCHILY.acl.access": "user::rw-,group::---,other::---,user:1:r--,mask::r--"}}),
+            ("acl-default", "attribute", {"type": "dir", "mode": 0o700, "pax": {
+                "SCHILY.acl.default": "user::rwx,group::---,other::---,user:1:r--,mask::r--"}}),
+            ("file-flags", "attribute", {"pax": {"SCHILY.fflags": "nodump"}})):
+        bad(name, [*ONE, dict(kw, name="x")], {"bits": "setuid, setgid, sticky"}.get(rule, rule))
+    for name, at, target, rule in (
+            ("absolute", "l", "/etc/passwd", "absolute target"), ("above", "l", "../x", "target above the root"),
+            ("above-from-dir", "d/l", "../../x", "target above the root"),
+            ("out-and-back", "l", "../d", "target above the root"),
+            ("out-later", "d/l", "e/../../../d/e", "target that goes up after going down"),
+            ("up-after-down", "l", "d/../token", "target that goes up after going down"),
+            ("control", "l", "a\x1b[2J", "control byte in a target"), ("newline", "l", "a\nb", "control byte in a target"),
+            ("1025", "l", "/".join(["t" * 204] * 4 + ["t" * 205]), "length of a target"),
+            ("latin1", "l", "caf\udce9", "target in UTF-8"), ("empty", "l", "", "empty target")):
+        how = {"form": raw} if name == "latin1" else {}
+        bad(f"link-{name}", [folder("d"), dict(link(at, target), **how)], rule)
     bad("link-through-link", [folder("a"), folder("a/b"), link("a/b/up", "../.."),
-                              link("x", "a/b/up/../..")],
+                              link("x", "a/b/up/../..")], "target that goes up after going down",
         why="each inside when read as text alone, and the second leads above the root")
-    bad("empty-p", b"", comp=0)
-    bad("name-twice", [*ONE, *ONE])
-    bad("name-twice-dir", [folder("d"), folder("d")])
-    bad("name-twice-types", [folder("d"), file("d", form=raw)])
-    bad("through-link", [folder("d"), link("l", "d"), file("l/f")])
-    bad("through-file", [*ONE, file("token/f")])
-    bad("no-parent", [file("d/f")])
-    bad("one-bad-of-many", [*tree_of_40(), link("z", "/")], why="the last of 41 entries is refused")
+    bad("empty-p", b"", "empty P", comp=0)
+    bad("name-twice", [*ONE, *ONE], "a name twice")
+    bad("name-twice-dir", [folder("d"), folder("d")], "a name twice")
+    bad("name-twice-link", [link("l", "x"), link("l", "x")], "a name twice")
+    bad("name-twice-types", [folder("d"), file("d", form=raw)], "a name twice")
+    under = "an entry without its directory"
+    bad("through-link", [folder("d"), link("l", "d"), file("l/f")], under)
+    bad("dir-through-link", [folder("d"), link("l", "d"), folder("l/e")], under)
+    bad("link-through-dir-link", [folder("d"), link("l", "d"), link("l/e", "f")], under)
+    bad("through-file", [*ONE, file("token/f")], under)
+    bad("no-parent", [file("d/f")], under)
+    bad("parent-later", [file("d/f"), folder("d")], under)
+    bad("one-bad-of-many", [*tree_of_40(), link("z", "/")], "absolute target", why="the last of 41 entries is refused")
+    bad("size-beyond-the-archive", tpv.tar_entry("token", size=100000) + bytes(1024))
+    bad("size-of-exbibytes", tpv.tar_entry("token", pax={"size": str(1 << 62)}) + bytes(1024), word="no-room")
     add("archive", "sizes-sum", bomb("abcd", 60 << 20), "no-room", "four files of 60 MiB each")
 
 

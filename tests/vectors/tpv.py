@@ -5,9 +5,16 @@ It shares no line with the program it checks, so a mistake in one of the two
 shows as a difference. Every field of a header, slot or stream can be given by
 the caller: that is how a vector breaks exactly one rule.
 
-The one thing left out is `kdf-memory`: it depends on the container, not on the file.
+It opens slots of all three types. The one thing left out is `kdf-memory`: it depends on the
+container, not on the file.
+
+Most rules have a name, and a reader can be told to let one of them pass (waiving). A file that opens
+then, and only then, broke that rule and no other.
 """
 import argparse
+import collections
+import contextlib
+import decimal
 import functools
 import hashlib
 import hmac as hmac_lib
@@ -36,12 +43,38 @@ SLOT_FIELDS = "type index z2 ops mem z12 salt label recipient wrapped commit".sp
 ROOM = 128 << 20            # bytes of content this reader is ready to hold
 
 
-class VaultError(Exception):
-    """A refusal; `word` is the error word of the specification."""
+EMPTY, PASSPHRASE, CODE, IDENTITY = range(4)   # types of slots
+# What opens a vault: `secret` is a passphrase, the 20 bytes of a recovery code, or the 32 of an X25519
+# secret key.
+Credential = collections.namedtuple("Credential", "type secret")
+NOT_OPENED = {PASSPHRASE: "wrong-passphrase", CODE: "wrong-recovery-code", IDENTITY: "wrong-identity"}
 
-    def __init__(self, word, why):
-        super().__init__(f"{word}: {why}")
-        self.word = word
+
+class VaultError(Exception):
+    """A refusal; `word` is the error word of the specification, `rule` the name of what was broken."""
+
+    def __init__(self, word, rule):
+        super().__init__(f"{word}: {rule}")
+        self.word, self.rule = word, rule
+
+
+_waived = set()
+
+
+@contextlib.contextmanager
+def waiving(*rules):
+    """Within it these are not held against a file."""
+    _waived.update(rules)
+    try:
+        yield
+    finally:
+        _waived.difference_update(rules)
+
+
+def hold(fine, word, rule):
+    """The file is refused with this word where it breaks the rule."""
+    if not fine and rule not in _waived:
+        raise VaultError(word, rule)
 
 
 def blake(size, message, key=b""):
@@ -73,6 +106,44 @@ def slot_context(suite, version, vault_id, slot):
 
 def end_mark(size):
     return END + struct.pack("<Q", size)
+
+
+# ---- codes as text ---------------------------------------------------------
+
+DIGITS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+CONTEXTS = {CODE: b"tazpod recovery code", IDENTITY: b"tazpod identity", "recipient": b"tazpod recipient"}
+PREFIXES = {CODE: "", IDENTITY: "TAZPOD-IDENTITY-", "recipient": "tazpod-recipient-"}
+SIZES = {CODE: 20, IDENTITY: 32, "recipient": 32}
+
+
+def base32(data):
+    count = -(-len(data) * 8 // 5)
+    value = int.from_bytes(data, "big") << count * 5 - len(data) * 8
+    return "".join(DIGITS[value >> 5 * n & 31] for n in reversed(range(count)))
+
+
+def spell(kind, data):
+    """The text of a recovery code, an identity or its public key."""
+    digits, check = base32(data), base32(blake(16, CONTEXTS[kind] + data))[:4]
+    return PREFIXES[kind] + "-".join([*(digits[n:n + 4] for n in range(0, len(digits), 4)), check])
+
+
+def unspell(kind, text):
+    """Its bytes, or ValueError."""
+    if not text.startswith(PREFIXES[kind]):
+        raise ValueError("another kind of code")
+    digits = "".join(text.removeprefix(PREFIXES[kind]).replace("-", "").split()).upper().translate(
+        str.maketrans("OIL", "011"))
+    size, value = SIZES[kind], 0
+    for digit in digits[:-4]:
+        value = value << 5 | DIGITS.index(digit)
+    spare = len(digits[:-4]) * 5 - size * 8
+    if not 0 <= spare < 5 or value & (1 << spare) - 1:
+        raise ValueError("length of a code")
+    data = (value >> spare).to_bytes(size, "big")
+    if base32(blake(16, CONTEXTS[kind] + data))[:4] != digits[-4:]:
+        raise ValueError("checksum of a code")
+    return data
 
 
 # ---- writing ---------------------------------------------------------------
@@ -133,18 +204,19 @@ def zstd_pack(parts):
 def write_vault(tar, slots, *, rnd=lambda label, n: os.urandom(n), dk=None, magic=MAGIC, version=1,
                 hlen=None, suite=1, comp=1, nslots=None, flags=0, vault_id=None, gen=1, saved_at=0,
                 fsalt=None, rescue_pk=None, sum=None, hmac=None, packed=None, chunks=None,
-                stream_header=None, mark=None):
-    """The bytes of a vault file. `slots` are keyword arguments for make_slot."""
+                stream_header=None, mark=None, pad=b""):
+    """The bytes of a vault file; `pad` is what no header has, between slots and sum. `slots` are keyword arguments for make_slot."""
     dk = dk or rnd("dk", 32)
     vault_id = vault_id or rnd("vault_id", 16)
     fsalt = fsalt or rnd(f"fsalt {gen}", 32)
     stream_header = stream_header or rnd(f"stream {gen}", 24)
     nslots = len(slots) if nslots is None else nslots
-    hlen = 112 + 200 * nslots + 48 if hlen is None else hlen
+    hlen = 112 + 200 * nslots + 48 + len(pad) if hlen is None else hlen
     header = HEAD.pack(magic, version, hlen, suite, comp, nslots, flags, vault_id, gen, saved_at,
                        fsalt, rescue_pk or rescue_key(dk, vault_id))
     for place, slot in enumerate(slots):
         header += make_slot(dk, suite, version, vault_id, place, rnd, **slot)
+    header += pad
     header += sum or blake(16, header)
     header += hmac or blake(32, header, header_key(dk, vault_id))
     if packed is None:
@@ -158,80 +230,97 @@ def write_vault(tar, slots, *, rnd=lambda label, n: os.urandom(n), dk=None, magi
 # ---- reading ---------------------------------------------------------------
 
 def read_header(data):
-    """Steps 2 to 4: everything that can be said without a passphrase."""
-    if data[:8] != MAGIC:
-        raise VaultError("not-a-vault", "magic")
-    if len(data) < 16:
-        raise VaultError("truncated", "the file ends inside the header")
+    """Steps 2 to 4: everything that can be said without a credential."""
+    hold(data[:8] == MAGIC, "not-a-vault", "magic")
+    hold(len(data) >= 16, "truncated", "cut in the header")
     version, hlen = int.from_bytes(data[8:10], "little"), int.from_bytes(data[10:12], "little")
-    if version != 1:
-        raise VaultError("newer-version" if version > 1 else "damaged-header", "version")
-    if not 1 <= data[14] <= 8 or hlen != 112 + 200 * data[14] + 48:
-        raise VaultError("damaged-header", "nslots or hlen")
-    if len(data) < hlen:
-        raise VaultError("truncated", "the file ends inside the header")
+    hold(version <= 1, "newer-version", "version above 1")
+    hold(version >= 1, "damaged-header", "version 0")
+    hold(1 <= data[14] <= 8, "damaged-header", "nslots")
+    hold(hlen == 112 + 200 * data[14] + 48, "damaged-header", "hlen")
+    hold(len(data) >= hlen, "truncated", "cut in the header")
     head = dict(zip(HEAD_FIELDS, HEAD.unpack_from(data)))
     raw = data[:hlen]
-    if blake(16, raw[:-48]) != raw[-48:-32]:
-        raise VaultError("damaged-header", "sum")
-    for name, fine in (("suite", head["suite"] == 1), ("comp", head["comp"] in (0, 1)),
-                       ("flags", head["flags"] == 0)):
-        if not fine:
-            raise VaultError("altered-header", name)
+    hold(blake(16, raw[:-48]) == raw[-48:-32], "damaged-header", "sum")
+    hold(head["suite"] == 1, "altered-header", "suite")
+    hold(head["comp"] in (0, 1), "altered-header", "comp")
+    hold(head["flags"] == 0, "altered-header", "flags")
     head["raw"], head["slots"] = raw, []
     for place in range(head["nslots"]):
         one = raw[112 + 200 * place:312 + 200 * place]
         slot = dict(zip(SLOT_FIELDS, SLOT.unpack(one)), raw=one)
         check_slot(slot, place)
         head["slots"].append(slot)
-    for slot in head["slots"]:
-        ops, mem = slot["ops"], slot["mem"]
-        if slot["type"] in (1, 2) and not (1 <= ops <= 16 and 8192 <= mem <= 1 << 20
-                                           and ops * mem <= 4 << 20):
-            raise VaultError("kdf-limit", f"ops {ops}, mem {mem} KiB")
     return head
 
 
-def check_slot(slot, place):
-    kind = slot["type"]
+def is_label(label):
     try:
-        printable = slot["label"].rstrip(b"\0").decode("utf-8").isprintable()
+        text = label.rstrip(b"\0").decode("utf-8")
     except UnicodeDecodeError:
-        printable = False
+        return False
+    return not any(ord(c) < 32 or ord(c) == 127 for c in text)     # a zero inside is one of them
+
+
+def check_slot(slot, place):
+    """Step 4 for one slot: its form, then its cost."""
+    kind, ops, mem = slot["type"], slot["ops"], slot["mem"]
+    hold(kind <= 3, "altered-header", "slot type")
+    hold(slot["index"] == place, "altered-header", "slot index")
     zeros = [slot["z2"], slot["z12"]]
-    if kind in (1, 2):
+    if kind in (PASSPHRASE, CODE):
         zeros += slot["recipient"] + slot["wrapped"][72:]
-    if kind == 3:
-        zeros += [slot["ops"], slot["mem"], *slot["salt"]]
-    if kind == 0:
+    if kind == IDENTITY:
+        zeros += [ops, mem, *slot["salt"]]
+    if kind == EMPTY:
         zeros += slot["raw"][2:]
-    if kind > 3 or slot["index"] != place or any(zeros) or not printable:
-        raise VaultError("altered-header", f"slot {place}")
+    hold(not any(zeros), "altered-header", "slot zeros")
+    hold(kind == EMPTY or is_label(slot["label"]), "altered-header", "slot label")
+    if kind in (PASSPHRASE, CODE):
+        hold(1 <= ops <= 16, "kdf-limit", "ops")
+        hold(8192 <= mem <= 1 << 20, "kdf-limit", "mem")
+        hold(ops * mem <= 4 << 20, "kdf-limit", "ops times mem")
 
 
-def unlock(head, passphrase):
-    """Steps 5 and 6: the data key, once it has proven the header."""
-    if not 1 <= len(passphrase) <= 1024:
-        raise VaultError("wrong-passphrase", "length")
-    for slot in head["slots"]:
-        if slot["type"] not in (1, 2):     # a recovery code is its 20 bytes here
-            continue
-        ctx = slot_context(head["suite"], head["version"], head["vault_id"], slot["raw"])
-        kek, ck = derive(passphrase, slot["salt"], slot["ops"], slot["mem"])
-        if hmac_lib.compare_digest(blake(24, b"vault1 slot" + ctx, ck), slot["commit"]):
-            break
-    else:
-        raise VaultError("wrong-passphrase", "no slot matches")
-    nonce, sealed = slot["wrapped"][:24], slot["wrapped"][24:72]
+def open_slot(head, slot, credential):
+    """The data key, or None where the slot is not this credential's."""
+    ctx = slot_context(head["suite"], head["version"], head["vault_id"], slot["raw"])
+    if credential.type == IDENTITY:
+        if slot["recipient"] != na.crypto_scalarmult_base(credential.secret):
+            return None
+        try:
+            dk = na.crypto_box_seal_open(slot["wrapped"], slot["recipient"], credential.secret)
+        except Exception:
+            raise VaultError("altered-header", "sealed box") from None
+        hold(hmac_lib.compare_digest(blake(24, b"vault1 slot" + ctx, dk), slot["commit"]),
+             "altered-header", "commit of an identity slot")
+        return dk
+    kek, ck = derive(credential.secret, slot["salt"], slot["ops"], slot["mem"])
+    if not hmac_lib.compare_digest(blake(24, b"vault1 slot" + ctx, ck), slot["commit"]):
+        return None
     try:
-        dk = na.crypto_aead_xchacha20poly1305_ietf_decrypt(sealed, b"vault1 wrap" + ctx, nonce, kek)
+        return na.crypto_aead_xchacha20poly1305_ietf_decrypt(
+            slot["wrapped"][24:72], b"vault1 wrap" + ctx, slot["wrapped"][:24], kek)
     except Exception:
         raise VaultError("altered-header", "wrapped key") from None
+
+
+def unlock(head, credential):
+    """Steps 5 and 6: the data key, once it has proven the header."""
+    if credential.type == PASSPHRASE:
+        hold(len(credential.secret) > 0, "empty-passphrase", "length of the passphrase")
+        hold(len(credential.secret) <= 1024, "long-passphrase", "length of the passphrase")
+        hold(b"\0" not in credential.secret, "wrong-passphrase", "NUL in the passphrase")
+    for slot in head["slots"]:
+        dk = open_slot(head, slot, credential) if slot["type"] == credential.type else None
+        if dk is not None:
+            break
+    else:
+        raise VaultError(NOT_OPENED[credential.type], "no slot matches")
     raw, vault_id = head["raw"], head["vault_id"]
-    if not hmac_lib.compare_digest(blake(32, raw[:-32], header_key(dk, vault_id)), raw[-32:]):
-        raise VaultError("altered-header", "hmac")
-    if head["rescue_pk"] != rescue_key(dk, vault_id):
-        raise VaultError("altered-header", "rescue_pk")
+    hold(hmac_lib.compare_digest(blake(32, raw[:-32], header_key(dk, vault_id)), raw[-32:]),
+         "altered-header", "hmac")
+    hold(head["rescue_pk"] == rescue_key(dk, vault_id), "altered-header", "rescue_pk")
     return dk
 
 
@@ -281,10 +370,12 @@ def zstd_unpack(packed, limit):
     return tar
 
 
-def read_vault(data, passphrase, room=ROOM):
-    """(header fields, tar bytes), or VaultError. list_tar checks what the tar holds."""
+def read_vault(data, credential, room=ROOM):
+    """(header fields, tar bytes), or VaultError. list_tar checks what the tar holds. A credential
+    that is bytes is a passphrase."""
     head = read_header(data)
-    dk = unlock(head, passphrase)
+    dk = unlock(head, credential if isinstance(credential, Credential)
+                else Credential(PASSPHRASE, credential))
     key = stream_key(dk, head["vault_id"], head["fsalt"], head["gen"])
     packed = open_stream(data, head["hlen"], key, blake(32, head["raw"]))
     # Beside the content, each of 65,536 entries may have a header and a pax record.
@@ -293,13 +384,17 @@ def read_vault(data, passphrase, room=ROOM):
 
 # ---- the archive -----------------------------------------------------------
 
+ATTRIBUTES = ("SCHILY.xattr.", "LIBARCHIVE.xattr.", "SCHILY.acl.", "SCHILY.fflags")
 TYPES = {b"0": "file", b"5": "dir", b"2": "symlink"}
 CODES = {word: code for code, word in TYPES.items()}
 
 
-def tar_entry(name, type="file", mode=0o600, content=b"", linkname="", mtime=1700000000,
+def tar_entry(name, type="file", mode=0o600, content=b"", linkname="", mtime_ns=1700000000 * 10**9,
               size=None, pax=None, form=tarfile.PAX_FORMAT):
     """One entry; `type` is a word of TYPES or any type byte of tar."""
+    mtime, fraction = divmod(mtime_ns, 10**9)
+    if fraction or mtime < 0:
+        mtime, pax = 0, {"mtime": f"{decimal.Decimal(mtime_ns).scaleb(-9):f}", **(pax or {})}
     info = tarfile.TarInfo(name)
     info.type, info.mode, info.mtime = CODES.get(type, type), mode, mtime
     info.size = len(content) if size is None else size
@@ -322,11 +417,15 @@ def pax_records(body):
     return records
 
 
+def number(field):
+    """Octal; a writer that needs more digits puts the number into a pax record."""
+    return int(field.strip(b" \0") or b"0", 8)
+
+
 def tar_blocks(tar):
     """(pax records, header block, size, content) for each entry."""
     pos, pax = 0, {}
-    if not tar:
-        raise ValueError("no archive")
+    hold(tar, "bad-entry", "empty P")
     while tar:
         block = tar[pos:pos + 512]
         if len(block) < 512:
@@ -335,11 +434,11 @@ def tar_blocks(tar):
             if tar[pos:].strip(b"\0"):
                 raise ValueError("bytes after the end of the archive")
             return
-        if int(block[148:156].strip(b" \0"), 8) != sum(block[:148]) + 256 + sum(block[156:]):
+        if number(block[148:156]) != sum(block[:148]) + 256 + sum(block[156:]):
             raise ValueError("header checksum")
         size = int(pax.get("size", b"-1"))
         if size < 0:
-            size = int(block[124:136].strip(b" \0") or b"0", 8)
+            size = number(block[124:136])
         content = tar[pos + 512:pos + 512 + size]
         pos += 512 + size + -size % 512
         if block[156:157] == b"x":
@@ -349,22 +448,73 @@ def tar_blocks(tar):
         pax = {}
 
 
+def utf8(raw, rule):
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        hold(False, "bad-entry", rule)
+        return raw.decode("utf-8", "surrogateescape")
+
+
+def has_control(name):
+    return any(ord(c) < 32 or ord(c) == 127 for c in name)
+
+
 def check_name(raw, is_dir):
-    name = (raw[:-1] if is_dir and raw.endswith(b"/") else raw).decode("utf-8")
+    name = utf8(raw[:-1] if is_dir and raw.endswith(b"/") else raw, "name in UTF-8")
     parts = name.split("/")
-    if any(p in ("", ".", "..") for p in parts) or any(ord(c) < 32 or ord(c) == 127 for c in name):
-        raise ValueError("name")
-    if len(name.encode()) > 1024 or len(parts) > 32 or any(len(p.encode()) > 255 for p in parts):
-        raise ValueError("name too long")
+    hold(not has_control(name), "bad-entry", "control byte in a name")
+    hold(not any(p in ("", ".", "..") for p in parts), "bad-entry", "components of a name")
+    hold(len(raw.rstrip(b"/")) <= 1024, "bad-entry", "length of a name")
+    hold(all(len(os.fsencode(p)) <= 255 for p in parts), "bad-entry", "length of a component")
+    hold(len(parts) <= 32, "bad-entry", "number of components")
     return name
 
 
-def check_link(name, target):
+def check_link(name, raw):
+    target = utf8(raw, "target in UTF-8")
     parts = [part for part in target.split("/") if part not in ("", ".")]
     ups = next((n for n, part in enumerate(parts) if part != ".."), len(parts))
-    if (not target or target.startswith("/") or ups > name.count("/") or ".." in parts[ups:]
-            or any(ord(c) < 32 or ord(c) == 127 for c in target) or len(target.encode()) > 1024):
-        raise ValueError("link leaves the vault")
+    hold(target != "", "bad-entry", "empty target")
+    hold(not target.startswith("/"), "bad-entry", "absolute target")
+    hold(len(raw) <= 1024, "bad-entry", "length of a target")
+    hold(not has_control(target), "bad-entry", "control byte in a target")
+    hold(".." not in parts[ups:], "bad-entry", "target that goes up after going down")
+    hold(ups <= name.count("/"), "bad-entry", "target above the root")
+    return target
+
+
+def pax_time(value):
+    """Nanoseconds of a decimal number of seconds, exactly."""
+    return int(decimal.Decimal(value.decode("ascii")) * 10**9)
+
+
+def directory_of(name):
+    """The directory an entry stands in. Only with a rule waived is there anything to resolve."""
+    return os.path.normpath(name.rpartition("/")[0] or "/").lstrip("/").removeprefix(".").lstrip("/")
+
+
+def read_entry(pax, block, size, content):
+    """The fields of one entry as they are stored, its own rules held."""
+    kind = TYPES.get(block[156:157])
+    raw = pax.get("path")
+    if raw is None:
+        prefix = block[345:500].split(b"\0")[0]
+        raw = (prefix + b"/" if prefix else b"") + block[:100].split(b"\0")[0]
+    name = check_name(raw, kind == "dir")
+    mode = number(block[100:108])
+    hold(kind is not None, "bad-entry", "type")
+    hold(not mode & 0o7000, "bad-entry", "setuid, setgid, sticky")
+    hold(not any(k.startswith("GNU.sparse.") for k in pax), "bad-entry", "sparse")
+    hold(not any(k.startswith(ATTRIBUTES) for k in pax), "bad-entry", "attribute")
+    hold(len(content) == size, "bad-entry", "content of another size")
+    link = ""
+    if kind == "symlink":
+        link = check_link(name, pax.get("linkpath", block[157:257].split(b"\0")[0]))
+    return {"name": name, "type": kind, "mode": mode, "size": size, "content": content, "linkname": link,
+            "mtime_ns": pax_time(pax["mtime"]) if "mtime" in pax else number(block[136:148]) * 10**9,
+            "uid": int(pax.get("uid", number(block[108:116]))), "gid": int(pax.get("gid", number(block[116:124]))),
+            "names": block[265:329].strip(b"\0"), "pax": pax}
 
 
 def list_tar(tar, room=ROOM):
@@ -372,35 +522,16 @@ def list_tar(tar, room=ROOM):
     entries, kinds, total = [], {"": "dir"}, 0
     try:
         for pax, block, size, content in tar_blocks(tar):
-            kind = TYPES.get(block[156:157])
-            raw = pax.get("path")
-            if raw is None:
-                prefix = block[345:500].split(b"\0")[0]
-                raw = (prefix + b"/" if prefix else b"") + block[:100].split(b"\0")[0]
-            name = check_name(raw, kind == "dir")
-            mode = int(block[100:108].strip(b" \0"), 8)
-            link = pax.get("linkpath", block[157:257].split(b"\0")[0]).decode("utf-8")
-            if kind is None or mode & 0o7000 or any(
-                    k.startswith(("SCHILY.", "LIBARCHIVE.", "GNU.sparse.")) for k in pax):
-                raise ValueError("type, mode bit or attribute")
-            if name in kinds or kinds.get(name.rpartition("/")[0]) != "dir":
-                raise ValueError("a name twice, or without its directory")
-            if len(entries) == 65536:
-                raise ValueError("too many entries")
-            if kind == "symlink":
-                check_link(name, link)
             total += size
-            if total > room:
-                raise VaultError("no-room", f"more than {room} bytes")
-            if len(content) != size:
-                raise ValueError("content ends early")
-            kinds[name] = kind
-            mtime = float(pax.get("mtime", b"nan"))
-            entries.append({
-                "name": name, "type": kind, "mode": mode,
-                "mtime": mtime if mtime == mtime else int(block[136:148].strip(b" \0"), 8),
-                "size": size, "content": content, "linkname": link})
-    except ValueError as error:            # UnicodeDecodeError is one too
+            hold(total <= room, "no-room", "sum of sizes")
+            entry = read_entry(pax, block, size, content)
+            name = entry["name"]
+            hold(name not in kinds, "bad-entry", "a name twice")
+            hold(kinds.get(directory_of(name)) == "dir", "bad-entry", "an entry without its directory")
+            hold(len(entries) < 65536, "bad-entry", "number of entries")
+            kinds[name] = entry["type"]
+            entries.append(entry)
+    except (ValueError, decimal.InvalidOperation) as error:
         raise VaultError("bad-entry", str(error)) from None
     return entries
 
@@ -411,7 +542,7 @@ def pack_dir(root):
         for raw in sorted(os.listdir(os.fsencode(path))):
             name, full = prefix + os.fsdecode(raw), os.path.join(path, os.fsdecode(raw))
             st = os.lstat(full)
-            entry = {"name": name, "mode": stat.S_IMODE(st.st_mode), "mtime": int(st.st_mtime)}
+            entry = {"name": name, "mode": stat.S_IMODE(st.st_mode), "mtime_ns": st.st_mtime_ns}
             if stat.S_ISDIR(st.st_mode):
                 yield dict(entry, type="dir")
                 yield from walk(full, name + "/")
@@ -429,21 +560,32 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("verb", choices=("read", "write"))
     parser.add_argument("file")
-    parser.add_argument("passfile", help="the passphrase; one line end after it is dropped")
+    parser.add_argument("passfile", help="the passphrase, or what --code and --identity say; one line end "
+                                         "after it is dropped")
     parser.add_argument("dir", nargs="?", help="write: what to pack")
     parser.add_argument("--ops", type=int, default=3, help="write: Argon2id passes")
     parser.add_argument("--mem", type=int, default=65536, help="write: Argon2id memory in KiB")
+    kinds = parser.add_mutually_exclusive_group()
+    kinds.add_argument("--code", dest="kind", action="store_const", const=CODE, default=PASSPHRASE,
+                       help="read: PASSFILE holds a recovery code")
+    kinds.add_argument("--identity", dest="kind", action="store_const", const=IDENTITY,
+                       help="read: PASSFILE is an identity file")
     args = parser.parse_args()
     if (args.verb == "write") != (args.dir is not None):
         parser.error("DIR belongs to write, and only to write")
     with open(args.passfile, "rb") as f:
         passphrase = f.read().removesuffix(b"\n")
+    secret = passphrase
+    if args.kind != PASSPHRASE:
+        lines = [line for line in passphrase.decode().splitlines() if line.startswith(PREFIXES[args.kind])]
+        secret = unspell(args.kind, lines[0])
     try:
         if args.verb == "read":
             with open(args.file, "rb") as f:
-                entries = list_tar(read_vault(f.read(), passphrase)[1])
+                entries = list_tar(read_vault(f.read(), Credential(args.kind, secret))[1])
             for entry in entries:
                 entry["sha256"] = hashlib.sha256(entry.pop("content")).hexdigest()
+                del entry["pax"], entry["names"]
             json.dump(entries, sys.stdout, indent=1)
             print()
         else:

@@ -1,0 +1,202 @@
+"""What rewrites a vault, for the tests of what goes wrong meanwhile: a row for each command.
+
+A row knows how the command is started, which worker does it, and what a vault holds before and after.
+The rest is the same for all: a Subject is a pod with an open vault, and `opened` is what a new pod
+makes of a folder that was copied.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import typing
+
+import nsinit
+from nsinit import PASSPHRASE, Place, Pod, tree, write
+
+
+@dataclasses.dataclass(frozen=True)
+class Content:
+    """What a vault gives to whom."""
+
+    passphrase: bytes
+    tree: dict
+
+    def __eq__(self, other):
+        return isinstance(other, Content) and (self.passphrase, self.tree) == (other.passphrase, other.tree)
+
+
+@dataclasses.dataclass
+class Attempt:
+    """A command that is about to be started."""
+
+    words: tuple
+    stdin: bytes | None
+    old: Content
+    new: Content
+
+
+@dataclasses.dataclass
+class Operation:
+    """prepare(subject): sees to it that there is something to do. always: {call: error} throughout."""
+
+    name: str
+    worker: str
+    prepare: typing.Callable
+    always: dict = dataclasses.field(default_factory=dict)
+
+    def __str__(self):
+        return self.name
+
+
+def _save(subject):
+    subject.change()
+    return Attempt(("save",), None, subject.now, Content(subject.now.passphrase, tree(subject.place.secrets)))
+
+
+def _with_new_passphrase(*words):
+    def prepare(subject):
+        fresh = os.urandom(8).hex().encode()
+        paper = write(subject.place.run / "new-passphrase", fresh)
+        return Attempt((*words, "--new-passphrase-file", str(paper)), subject.now.passphrase, subject.now,
+                       Content(fresh, subject.now.tree))
+
+    return prepare
+
+
+def _key_add(subject):
+    """The slot that the case before it added goes first: there is no room for all of them."""
+    for slot in set(json.loads(subject.pod.ok("key", "list", "--json", inside=False))) - {"version", "0"}:
+        subject.pod.ok("key", "remove", slot, passphrase=PASSPHRASE, inside=False)
+    subject.now = Content(PASSPHRASE, subject.now.tree)
+    return _with_new_passphrase("key", "add")(subject)
+
+
+def _rekey(subject):
+    return Attempt(("key", "rekey"), subject.now.passphrase, subject.now, subject.now)
+
+
+SAVE = Operation("save", "seal", _save)
+# A file system that has none: earlier generations are kept as copies.
+SAVE_WITHOUT_LINKS = Operation("save where links are refused", "seal", _save, {"linkat": "EPERM"})
+PASSWD = Operation("key passwd", "rewrite", _with_new_passphrase("key", "passwd"))
+OPERATIONS = [SAVE, SAVE_WITHOUT_LINKS, PASSWD, Operation("key add", "rewrite", _key_add),
+              Operation("key rekey", "rewrite", _rekey)]
+
+
+def files(folder):
+    """{name: content}"""
+    found = {}
+    for entry in os.scandir(folder):
+        with open(entry.path, "rb") as file:
+            found[entry.name] = file.read()
+    return found
+
+
+def lay_out(place, content):
+    """The vault's folder, with these files and no others."""
+    folder = place.vault.parent
+    if not folder.exists():
+        folder.mkdir()
+        os.chown(folder, nsinit.OWNER, nsinit.OWNER)
+    for entry in list(os.scandir(folder)):
+        os.unlink(entry.path)
+    for name, data in content.items():
+        write(folder / name, data)
+
+
+class DoesNotOpen(AssertionError):
+    pass
+
+
+@contextlib.contextmanager
+def new_pod(content, passphrases=(PASSPHRASE,), size="8m"):
+    """A pod that has never seen the vault, which lies in a folder with these files, and opens it.
+    Yields the pod and the passphrase that it took."""
+    place = Place(size=size)
+    try:
+        lay_out(place, content)
+        pod = Pod("sleep", "infinity", place=place)
+        try:
+            pod.ready()
+            for passphrase in passphrases:
+                done = pod.tazpod("unlock", passphrase=passphrase, inside=False)
+                if done.returncode == 0:
+                    break
+            else:
+                raise DoesNotOpen(done.stderr.decode())
+            yield pod, passphrase
+        finally:
+            pod.close()
+    finally:
+        place.close()
+
+
+def opened(content, passphrases=(PASSPHRASE,)):
+    """The Content of a vault's folder."""
+    with new_pod(content, passphrases) as (pod, passphrase):
+        return Content(passphrase, tree(pod.place.secrets))
+
+
+def earlier(content, name="vault.tpv"):
+    """The earlier generations, the newest first: {number: content}"""
+    found = {}
+    for beside, data in content.items():
+        number = beside.removeprefix(name + ".")
+        if number.isdigit():
+            found[int(number)] = data
+    return dict(sorted(found.items()))
+
+
+class Subject:
+    """A pod with an open vault, as many earlier generations beside it, and what it holds."""
+
+    def __init__(self, generations=2, large=200_000):
+        self.large = large
+        self.now = Content(PASSPHRASE, {})
+        self.place = Place(size="16m")
+        try:
+            self.pod = Pod("sleep", "infinity", place=self.place)
+            self.pod.ready().create()
+            self.kept = {}
+            for number in range(generations, 0, -1):
+                self._save(20_000)  # none is as large as the vault: it does not look like a copy of it
+                self.kept[f"vault.tpv.{number}"] = self.place.vault.read_bytes()
+                assert opened({"vault.tpv": self.kept[f"vault.tpv.{number}"]}).tree == tree(self.place.secrets)
+            self._save(0)
+            self.now = Content(PASSPHRASE, tree(self.place.secrets))
+        except BaseException:
+            self.close()
+            raise
+
+    def _save(self, more):
+        self.change(more)
+        self.pod.ok("save", inside=False)
+
+    def change(self, more=0):
+        """Several chunks that do not compress. The same size each time, so that the calls are the same."""
+        self.place.write("key", os.urandom(64))
+        self.place.write("large", os.urandom(self.large + more))
+
+    def arrange(self):
+        """The folder is as it was at first, but for the vault itself, which the pod knows."""
+        content = files(self.place.vault.parent)
+        for name in content:
+            if name != "vault.tpv":
+                os.unlink(self.place.vault.parent / name)
+        for name, data in {"vault.tpv.lock": b"", **self.kept}.items():
+            write(self.place.vault.parent / name, data)
+
+    def restart(self):
+        """After the end of process 1: as an engine would start the pod again."""
+        self.pod.close()
+        self.pod = Pod("sleep", "infinity", place=self.place)
+        self.pod.ready()
+
+    def run(self, attempt):
+        return self.pod.tazpod(*attempt.words, passphrase=attempt.stdin, inside=False)
+
+    def close(self):
+        if hasattr(self, "pod"):
+            self.pod.close()
+        self.place.close()
