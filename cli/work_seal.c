@@ -37,13 +37,13 @@ static int is_ours(const struct work *w, const struct header *known, const uint8
            seal_header_check(bytes, n, h, w->key, &ignored) == 0;
 }
 
-/* The file is as long as it says at its end. */
+/* Is the file as long as it says at its end? -1 with errno. */
 static int is_whole(int fd, uint64_t size)
 {
     uint8_t mark[END_MARK];
+    ssize_t n = size > END_MARK ? io_read_at(fd, mark, END_MARK, (off_t)(size - END_MARK)) : 0;
 
-    return size > END_MARK && io_read_at(fd, mark, END_MARK, (off_t)(size - END_MARK)) == END_MARK &&
-           end_mark_valid(mark, size);
+    return n < 0 ? -1 : n == END_MARK && end_mark_valid(mark, size);
 }
 
 /* Is the vault on disk the one this pod knows? Its header tells: the hmac changes with each save.
@@ -66,10 +66,12 @@ static int look_in_place(struct work *w, struct header *h, enum in_place *found,
     if (fd < 0)
         return e->code == ERR_IO ? -1 : 0; /* a link or a directory: not ours to replace */
     n = io_read_at(fd, bytes, sizeof bytes, 0);
-    whole = is_whole(fd, size);
+    whole = n < 0 ? -1 : is_whole(fd, size);
+    if (whole < 0)
+        err_sys(e, "read the vault in place");
     close(fd);
-    if (n < 0)
-        return err_sys(e, "read the vault in place");
+    if (whole < 0)
+        return -1;
     if ((size_t)n >= w->job->header_len && memcmp(bytes, w->job->header, w->job->header_len) == 0) {
         *found = whole ? IN_PLACE_SAME : IN_PLACE_CUT;
     } else if (is_ours(w, h, bytes, (size_t)n, &theirs)) {
@@ -90,13 +92,18 @@ static int wait_for_packer(void)
 }
 
 /* Somebody who takes no lock may have replaced the file while this one was written. */
-static int is_still(struct work *w, enum in_place before)
+static int look_again(struct work *w, enum in_place *found, struct err *e)
 {
-    enum in_place now;
+    enum in_place before = *found;
     struct header h;
-    struct err ignored;
 
-    return before == IN_PLACE_OURS || (look_in_place(w, &h, &now, &ignored) == 0 && now == before);
+    if (before == IN_PLACE_OURS)
+        return 0;
+    if (look_in_place(w, &h, found, e) < 0)
+        return -1;
+    if (*found != before)
+        *found = IN_PLACE_OTHER;
+    return 0;
 }
 
 /* Which saves make no earlier generation of the file in place. One that left something out is none to go
@@ -215,7 +222,9 @@ int work_seal(struct work *w, struct err *e)
         rc = 0;
         goto out;
     }
-    if (in_place == IN_PLACE_OTHER || (!fresh && !is_still(w, in_place))) {
+    if (!fresh && look_again(w, &in_place, e) < 0)
+        goto out;
+    if (in_place == IN_PLACE_OTHER) {
         (void)store_conflict(w->store, h.gen, e);
         goto out;
     }

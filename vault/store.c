@@ -82,7 +82,12 @@ int store_read(struct store *s, uint64_t *size, struct err *e)
         return err_set(e, ERR_DAMAGED, "not-a-vault", "%s is a symbolic link, not a vault", s->name);
     if (fd < 0)
         return err_sys(e, "open %s", s->name);
-    if (fstat(fd, &sb) < 0 || !S_ISREG(sb.st_mode)) {
+    if (fstat(fd, &sb) < 0) {
+        err_sys(e, "look at %s", s->name);
+        close(fd);
+        return -1;
+    }
+    if (!S_ISREG(sb.st_mode)) {
         close(fd);
         return err_set(e, ERR_DAMAGED, "not-a-vault", "%s is not a regular file", s->name);
     }
