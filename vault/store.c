@@ -206,13 +206,21 @@ static size_t first_bytes(struct store *s, const char *name, uint8_t *bytes, siz
     return n < 0 ? 0 : (size_t)n;
 }
 
-/* Written since the unlock, by this pod. */
-static int is_marked(struct store *s, const char *name)
+/* Written since the unlock, by this pod, or not; what can't be read, or is no vault, is neither. */
+enum mark { MARK_UNKNOWN, MARK_THERE, MARK_OTHER };
+
+static enum mark mark_of(struct store *s, const char *name)
 {
     uint8_t bytes[SALT_AT + STORE_MARK];
 
-    return s->has_mark && first_bytes(s, name, bytes, sizeof bytes) == sizeof bytes &&
-           memcmp(bytes + SALT_AT, s->mark, STORE_MARK) == 0;
+    if (!s->has_mark || first_bytes(s, name, bytes, sizeof bytes) != sizeof bytes)
+        return MARK_UNKNOWN;
+    return memcmp(bytes + SALT_AT, s->mark, STORE_MARK) == 0 ? MARK_THERE : MARK_OTHER;
+}
+
+static int is_marked(struct store *s, const char *name)
+{
+    return mark_of(s, name) == MARK_THERE;
 }
 
 static void generation(const struct store *s, unsigned n, char out[NAME_MAX_BESIDE])
@@ -282,11 +290,11 @@ static unsigned free_place(struct store *s)
             return n;
     }
     generation(s, s->keep, name);
-    if (!is_marked(s, s->name) || is_marked(s, name) || !is_there(s, name))
+    if (mark_of(s, name) != MARK_OTHER || mark_of(s, s->name) == MARK_OTHER)
         return s->keep;
     for (n = 1; n < s->keep; n++) {
         generation(s, n, name);
-        if (!is_marked(s, name))
+        if (mark_of(s, name) == MARK_OTHER)
             return s->keep;
     }
     return s->keep - 1;
