@@ -12,6 +12,7 @@
 #include "command.h"
 #include "credential.h"
 #include "json.h"
+#include "plain.h"
 #include "prompt.h"
 #include "recovery.h"
 #include "rewrite.h"
@@ -36,16 +37,16 @@ static void recipient_text(const struct slot *s, char text[CODE_TEXT_MAX])
 
 static void print_slot(const struct slot *s)
 {
-    char text[CODE_TEXT_MAX];
+    char text[CODE_TEXT_MAX], label[SLOT_LABEL + 1];
+
+    (void)plain(s->label, SLOT_LABEL, label); /* nothing has proven this header */
 
     if (s->type == SLOT_IDENTITY) {
         recipient_text(s, text);
-        (void)printf("%u  %-10s  %.*s  %s%s\n", s->index, TYPES[s->type], SLOT_LABEL, (const char *)s->label,
-                     RECIPIENT_PREFIX, text);
+        (void)printf("%u  %-10s  %s  %s%s\n", s->index, TYPES[s->type], label, RECIPIENT_PREFIX, text);
         return;
     }
-    (void)printf("%u  %-10s  %.*s  %u passes over %u MiB\n", s->index, TYPES[s->type], SLOT_LABEL,
-                 (const char *)s->label, s->ops, s->mem_kib / 1024);
+    (void)printf("%u  %-10s  %s  %u passes over %u MiB\n", s->index, TYPES[s->type], label, s->ops, s->mem_kib / 1024);
 }
 
 static void print_slots_json(const struct header *h)

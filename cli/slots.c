@@ -22,15 +22,20 @@ static int check_memory(const struct work *w, uint32_t mem_kib, struct err *e)
                    (unsigned long long)(w->memory_limit >> 20));
 }
 
-static int nobody(const struct credential *c, struct err *e)
+static int nobody(const struct header *h, const struct credential *c, struct err *e)
 {
+    int recovery = 0;
+
+    for (unsigned i = 0; i < h->nslots; i++)
+        recovery |= h->slots[i].type == SLOT_RECOVERY;
     switch (c->type) {
     case SLOT_RECOVERY:
-        return err_set(e, ERR_PASSPHRASE, "wrong-recovery-code", "this vault has no slot for that recovery code");
+        return err_set(e, ERR_PASSPHRASE, "wrong-recovery-code", "this vault has no slot for that recovery code: was a newer one made?");
     case SLOT_IDENTITY:
-        return err_set(e, ERR_PASSPHRASE, "wrong-identity", "this vault has no slot for that identity");
+        return err_set(e, ERR_PASSPHRASE, "wrong-identity", "this vault has no slot for that identity: see tazpod key list");
     default:
-        return err_set(e, ERR_PASSPHRASE, "wrong-passphrase", "wrong passphrase");
+        return err_set(e, ERR_PASSPHRASE, "wrong-passphrase", "wrong passphrase%s",
+                       recovery ? " (forgotten? tazpod unlock --recovery takes the recovery code)" : "");
     }
 }
 
@@ -56,7 +61,7 @@ int slots_open(const struct work *w, const struct header *h, const struct creden
         if (rc)
             return rc < 0 ? -1 : 0;
     }
-    return nobody(c, e);
+    return nobody(h, c, e);
 }
 
 int slots_prove(const struct header *h, unsigned index, const struct credential *c, const struct secret *key,

@@ -18,10 +18,10 @@ int work_read_header(int fd, uint64_t size, uint8_t *bytes, size_t *len, struct 
     if (*len == 0)
         return -1;
     if ((size_t)n < *len || size < *len)
-        return err_set(e, ERR_DAMAGED, "truncated", "the vault file ends inside its header");
+        return err_set(e, ERR_DAMAGED, "truncated", "the vault file ends inside its header" ERR_SEE_HISTORY);
     if (!seal_sum_valid(bytes, *len))
         return err_set(e, ERR_DAMAGED, "damaged-header",
-                       "the vault's header is damaged: put a whole copy or an earlier generation in its place");
+                       "the vault's header is damaged" ERR_SEE_HISTORY);
     return header_parse(bytes, *len, h, e);
 }
 

@@ -313,6 +313,60 @@ static void next_generation(const struct work *w, struct header *h)
     kdf_random(h->fsalt + WIRE_MARK_SIZE, sizeof h->fsalt - WIRE_MARK_SIZE);
 }
 
+/* The highest number of those that are kept. */
+static uint64_t newest_generation(struct work *w, struct source *s)
+{
+    struct err ignored;
+    uint64_t newest = 0;
+
+    for (int i = 1; i <= STORE_PLACES; i++) {
+        s->fd = store_read_earlier(w->store, i, &s->size);
+        if (s->fd < 0)
+            continue;
+        if (source_read(s, &ignored) == 0 && s->h.gen > newest)
+            newest = s->h.gen;
+        close(s->fd);
+        s->fd = -1;
+    }
+    return newest;
+}
+
+/* A vault that can't be read takes no order but to be restored, and what is in its place is kept as any other. While
+ * the vault is open there is what is in RAM. */
+static int may_be_replaced(const struct work *w, const struct order *o, const struct err *e)
+{
+    return o->op == ORDER_RESTORE && w->job->header_len == 0 && (e->code == ERR_DAMAGED || e->code == ERR_NO_VAULT);
+}
+
+/* Slots and key are then the earlier generation's own. */
+static int from_earlier_alone(struct work *w, const struct order *o, struct source *earlier, struct header *h, struct err *e)
+{
+    uint64_t newest = newest_generation(w, earlier);
+
+    w->key->len = DATA_KEY; /* no key as yet: the credential opens it */
+    if (find_generation(w, o, earlier, w->key, e) < 0)
+        return -1;
+    *h = earlier->h;
+    h->gen = newest;
+    return 0;
+}
+
+static int write_and_commit(struct work *w, const struct source *content, const struct secret *content_key, struct header *h,
+                            struct err *e)
+{
+    const struct seal_from from = {.key = content_key, .h = &content->h, .bytes = content->bytes, .len = content->len,
+                                   .fd = content->fd, .size = content->size};
+
+    next_generation(w, h);
+    h->comp = content->h.comp;
+    if (write_file(w, &from, h, w->key, w->result->digest, e) < 0 || store_commit(w->store, STORE_KEEP, e) < 0)
+        return -1;
+    seen_note(w->store, w->result->header, w->result->header_len, h);
+    w->result->generation = h->gen;
+    w->result->saved_at = (int64_t)h->saved_at;
+    return 0;
+}
+
 static int rewrite(struct work *w, const struct order *o, struct source *now, struct source *earlier, struct secret *key,
                    struct secret *content_key, struct err *e)
 {
@@ -321,9 +375,13 @@ static int rewrite(struct work *w, const struct order *o, struct source *now, st
     unsigned used;
     int changed;
 
-    if (source_read(now, e) < 0 || check_place(w, now, e) < 0 || source_open(w, now, &o->current, key, &used, e) < 0 ||
-        seen_check(w->store, now->bytes, now->len, &now->h, (o->flags & ORDER_ACCEPT_OLDER) != 0, e) < 0)
-        return -1;
+    if (now->fd < 0 || source_read(now, e) < 0 || check_place(w, now, e) < 0 ||
+        source_open(w, now, &o->current, key, &used, e) < 0 ||
+        seen_check(w->store, now->bytes, now->len, &now->h, (o->flags & ORDER_ACCEPT_OLDER) != 0, e) < 0) {
+        if (!may_be_replaced(w, o, e) || from_earlier_alone(w, o, earlier, &h, e) < 0)
+            return -1;
+        return write_and_commit(w, earlier, w->key, &h, e);
+    }
     h = now->h;
     if (apply(w, o, &h, used, key, w->key, &changed, e) < 0 || prove(o, &h, used, changed, w->key, e) < 0)
         return -1;
@@ -334,19 +392,10 @@ static int rewrite(struct work *w, const struct order *o, struct source *now, st
             return -1;
         content = earlier;
     }
-    next_generation(w, &h);
-    h.comp = content->h.comp;
-    if (write_file(w,
-                   &(struct seal_from){.key = content_key, .h = &content->h, .bytes = content->bytes, .len = content->len,
-                                       .fd = content->fd, .size = content->size},
-                   &h, w->key, w->result->digest, e) < 0 ||
-        store_commit(w->store, STORE_KEEP, e) < 0)
+    if (write_and_commit(w, content, content_key, &h, e) < 0)
         return -1;
-    seen_note(w->store, w->result->header, w->result->header_len, &h);
     if (o->op == ORDER_REKEY && (o->flags & ORDER_DROP_HISTORY))
         store_drop_earlier(w->store);
-    w->result->generation = h.gen;
-    w->result->saved_at = (int64_t)h.saved_at;
     return 0;
 }
 
@@ -362,11 +411,11 @@ int work_rewrite(struct work *w, struct err *e)
         goto out;
     }
     store_history(w->store, w->job->kdf_ops, w->job->mark);
-    if (order_read(w->passphrase, &order, e) < 0 || order_is(&order, ORDER_ADD, ORDER_RESTORE, e) < 0 || store_lock(w->store, e) < 0)
+    if (order_read(w->passphrase, &order, e) < 0 || order_is(&order, ORDER_ADD, ORDER_RESTORE, e) < 0 ||
+        store_lock(w->store, e) < 0)
         goto out;
     now.fd = store_read(w->store, &now.size, e);
-    if (now.fd >= 0)
-        rc = rewrite(w, order_of(&order), &now, &earlier, &key, &content_key, e);
+    rc = rewrite(w, order_of(&order), &now, &earlier, &key, &content_key, e);
 out:
     if (rc < 0)
         store_abandon(w->store);

@@ -40,7 +40,7 @@ size_t header_length(const uint8_t *prefix, size_t have, struct err *e)
     unsigned nslots;
 
     if (have < sizeof MAGIC || memcmp(prefix, MAGIC, sizeof MAGIC) != 0) {
-        err_set(e, ERR_DAMAGED, "not-a-vault", "this file is not a vault");
+        err_set(e, ERR_DAMAGED, "not-a-vault", "this file is not a vault" ERR_SEE_HISTORY);
         return 0;
     }
     if (have < HEADER_PREFIX) {
@@ -57,7 +57,7 @@ size_t header_length(const uint8_t *prefix, size_t have, struct err *e)
     hlen = get_le(prefix + 10, 2);
     nslots = prefix[14];
     if (version != VERSION || nslots < 1 || nslots > HEADER_SLOTS_MAX || hlen != header_size(nslots)) {
-        err_set(e, ERR_DAMAGED, "damaged-header", "the vault's header is damaged");
+        err_set(e, ERR_DAMAGED, "damaged-header", "the vault's header is damaged" ERR_SEE_HISTORY);
         return 0;
     }
     return (size_t)hlen;
@@ -120,11 +120,11 @@ static int slot_parse(const uint8_t *p, unsigned index, struct slot *s, struct e
     if (!header_cost_valid(s->ops, s->mem_kib))
         return err_set(e, ERR_DAMAGED, "kdf-limit",
                        "key slot %u asks for %u passes over %u KiB, outside what is accepted "
-                       "(1 to 16 passes, 8 MiB to 1 GiB, 4 GiB in all)",
+                       "(1 to 16 passes, 8 MiB to 1 GiB, 4 GiB in all)" ERR_SEE_HISTORY,
                        index, s->ops, s->mem_kib);
     return 0;
 altered:
-    return err_set(e, ERR_DAMAGED, "altered-header", "the vault's header was altered (key slot %u)",
+    return err_set(e, ERR_DAMAGED, "altered-header", "the vault's header was altered (key slot %u)" ERR_SEE_HISTORY,
                    index);
 }
 
@@ -134,7 +134,7 @@ int header_parse(const uint8_t *bytes, size_t len, struct header *h, struct err 
     h->comp = bytes[13];
     h->nslots = bytes[14];
     if (bytes[12] != SUITE || h->comp > COMP_ZSTD || bytes[15] != 0 || len != header_size(h->nslots))
-        return err_set(e, ERR_DAMAGED, "altered-header", "the vault's header was altered");
+        return err_set(e, ERR_DAMAGED, "altered-header", "the vault's header was altered" ERR_SEE_HISTORY);
     memcpy(h->vault_id, bytes + 16, VAULT_ID);
     h->gen = get_le(bytes + 32, 8);
     h->saved_at = get_le(bytes + 40, 8);

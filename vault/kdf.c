@@ -116,7 +116,7 @@ int kdf_unwrap(const struct slot *slot, const uint8_t vault_id[VAULT_ID],
     wrap_data(ctx, ad);
     if (crypto_aead_xchacha20poly1305_ietf_decrypt(key->data, NULL, NULL, slot->wrapped + NONCE, SEALED,
                                                    ad, sizeof ad, slot->wrapped, k64.data) != 0) {
-        err_set(e, ERR_DAMAGED, "altered-header", "the vault's header was altered (key slot %u)",
+        err_set(e, ERR_DAMAGED, "altered-header", "the vault's header was altered (key slot %u)" ERR_SEE_HISTORY,
                 slot->index);
         goto out;
     }
@@ -156,7 +156,7 @@ int kdf_unwrap_identity(const struct slot *slot, const uint8_t vault_id[VAULT_ID
         if (sodium_memcmp(commit, slot->commit, SLOT_COMMIT) == 0)
             return 1;
     }
-    return err_set(e, ERR_DAMAGED, "altered-header", "the vault's header was altered (key slot %u)", slot->index);
+    return err_set(e, ERR_DAMAGED, "altered-header", "the vault's header was altered (key slot %u)" ERR_SEE_HISTORY, slot->index);
 }
 
 void kdf_new_identity(uint8_t recipient[SLOT_RECIPIENT], struct secret *identity)

@@ -94,7 +94,7 @@ int seal_header_check(const uint8_t *bytes, size_t len, const struct header *h,
     rescue_key(h, key, pk);
     if (sodium_memcmp(hmac, bytes + len - HEADER_HMAC, HEADER_HMAC) != 0 ||
         sodium_memcmp(pk, h->rescue_pk, sizeof pk) != 0)
-        return err_set(e, ERR_DAMAGED, "altered-header", "the vault's header was altered");
+        return err_set(e, ERR_DAMAGED, "altered-header", "the vault's header was altered" ERR_SEE_HISTORY);
     return 0;
 }
 
@@ -192,14 +192,13 @@ static int writer_end(struct writer *w, uint8_t digest[DIGEST], uint64_t *size, 
 static int truncated(struct err *e)
 {
     return err_set(e, ERR_DAMAGED, "truncated",
-                   "the vault file was cut short: put a whole copy or an earlier generation in its place");
+                   "the vault file was cut short" ERR_SEE_HISTORY);
 }
 
 static int damaged(struct err *e)
 {
     return err_set(e, ERR_DAMAGED, "damaged-body",
-                   "the vault file was damaged or altered: put a whole copy or an earlier generation "
-                   "in its place");
+                   "the vault file was damaged or altered" ERR_SEE_HISTORY);
 }
 
 /* crypto_secretstream_xchacha20poly1305_pull without its last step: does the chunk hold, and what is its

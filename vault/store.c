@@ -79,7 +79,7 @@ int store_read(struct store *s, uint64_t *size, struct err *e)
     if (fd < 0 && errno == ENOENT)
         return err_set(e, ERR_NO_VAULT, "no-vault", "there is no vault %s: make one with --create", s->name);
     if (fd < 0 && errno == ELOOP)
-        return err_set(e, ERR_DAMAGED, "not-a-vault", "%s is a symbolic link, not a vault", s->name);
+        return err_set(e, ERR_DAMAGED, "not-a-vault", "%s is a symbolic link, not a vault" ERR_SEE_HISTORY, s->name);
     if (fd < 0)
         return err_sys(e, "open %s", s->name);
     if (fstat(fd, &sb) < 0) {
@@ -89,7 +89,7 @@ int store_read(struct store *s, uint64_t *size, struct err *e)
     }
     if (!S_ISREG(sb.st_mode)) {
         close(fd);
-        return err_set(e, ERR_DAMAGED, "not-a-vault", "%s is not a regular file", s->name);
+        return err_set(e, ERR_DAMAGED, "not-a-vault", "%s is not a regular file" ERR_SEE_HISTORY, s->name);
     }
     *size = (uint64_t)sb.st_size;
     return fd;

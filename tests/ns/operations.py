@@ -1,8 +1,8 @@
 """What rewrites a vault, for the tests of what goes wrong meanwhile: a row for each command.
 
 A row knows how the command is started, which worker does it, and what a vault holds before and after.
-The rest is the same for all: a Subject is a pod with an open vault, and `opened` is what a new pod
-makes of a folder that was copied.
+The rest is the same for all, so a new command is one row in OPERATIONS: a Subject is a pod with an open
+vault, and `opened` is what a new pod makes of a folder that was copied.
 """
 
 import contextlib
@@ -22,9 +22,6 @@ class Content:
     passphrase: bytes
     tree: dict
 
-    def __eq__(self, other):
-        return isinstance(other, Content) and (self.passphrase, self.tree) == (other.passphrase, other.tree)
-
 
 @dataclasses.dataclass
 class Attempt:
@@ -38,7 +35,8 @@ class Attempt:
 
 @dataclasses.dataclass
 class Operation:
-    """prepare(subject): sees to it that there is something to do. always: {call: error} throughout."""
+    """worker: its kind, argv[1]. prepare(subject) sees to it that there is something to do. always: {call:
+    error} throughout."""
 
     name: str
     worker: str

@@ -1,5 +1,7 @@
 """Who can open a vault: passphrases, recovery codes, identities, and the data key behind them."""
 
+import hashlib
+import json
 import os
 import re
 import signal
@@ -366,6 +368,16 @@ def test_a_label_that_is_not_utf8_never_gets_into_a_vault(owner):
                           **owner.pod.command("key")[1])
     assert done.returncode == 64, done
     assert owner.opens(OLD) == 0
+
+
+def test_a_label_in_a_file_that_nobody_has_proven_steers_no_terminal(owner):
+    header = bytearray(owner.place.vault.read_bytes())
+    label = "a\u009b2Jb\u202ec\u00fcd\u200f\u2067".encode()
+    header[112 + 32:112 + 64] = label.ljust(32, b"\0")
+    header[312:328] = hashlib.blake2b(header[:312], digest_size=16).digest()
+    owner.place.vault.write_bytes(header)
+    assert "a?2Jb?c\u00fcd??  " in owner.ok("list", passphrase=None)
+    assert json.loads(owner.ok("list", "--json", passphrase=None))["0"]["label"].encode() == label
 
 
 # ---- beside other work ----

@@ -4,8 +4,8 @@ The calls of its worker are recorded as they are made, and from them come all th
 may hold then (powercut.py). Each has to open in a new pod, with the old content or with the new one,
 and once the command has said that it is done, with the new one.
 
-The short form takes an earlier generation or none beside the vault, the long one, TAZPOD_LONG=1, as many
-as there can be, and all operations.
+The short form has one earlier generation beside the vault, the long one, TAZPOD_LONG=1, up to as many as
+there can be, and all operations.
 """
 
 import os

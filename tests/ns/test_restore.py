@@ -303,3 +303,53 @@ def test_whoever_is_ended_leaves_nothing(start, place, ram, how):
     assert process.returncode not in (0, None), text
     assert not list(ram.iterdir()), text
     assert not any(pathlib.Path(f"/proc/{pid}").exists() for pid in workers.values())
+
+
+# ---- when the vault itself can't be read ----
+
+DAMAGE = {
+    "gone": lambda path: path.unlink(),
+    "empty": lambda path: path.write_bytes(b""),
+    "another file": lambda path: path.write_bytes(b"not a vault at all" * 100),
+    "its header is damaged": lambda path: flip(path, 40),
+    "its header was altered": lambda path: flip(path, -1, header=True),
+    "its body is damaged": lambda path: flip(path, -40),
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:-30]),
+}
+
+
+def flip(path, at, header=False):
+    data = bytearray(path.read_bytes())
+    data[(112 + 200 * data[14] + 48 if header else len(data) if at < 0 else 0) + at] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+def test_an_earlier_generation_takes_the_place_of_a_vault_that_can_not_be_read(start, place, how):
+    pod = start("sleep", "infinity", place=place).ready().create()
+    for word in (b"first", b"second", b"third"):
+        place.write("key", word)
+        pod.ok("save")
+    pod.ok("lock")
+    DAMAGE[how](place.vault)
+    found = place.vault.read_bytes() if place.vault.exists() else None
+    assert pod.tazpod("unlock", passphrase=PASSPHRASE).returncode in (65, 66)
+    assert pod.tazpod("restore", "3", passphrase=b"wrong").returncode == 77
+    pod.ok("restore", "3", passphrase=PASSPHRASE)
+    pod.ok("unlock", passphrase=PASSPHRASE)
+    assert (pod.secrets / "key").read_bytes() == b"second"
+    place.write("key", b"fourth")
+    pod.ok("save")
+    if found is not None:
+        assert found in [path.read_bytes() for path in place.vault.parent.glob("vault.tpv.[0-9]*")], "it is kept"
+
+
+def test_a_vault_of_a_newer_version_is_not_replaced(start, place):
+    pod = start("sleep", "infinity", place=place).ready().create()
+    place.write("key", b"first")
+    pod.ok("lock")
+    data = bytearray(place.vault.read_bytes())
+    data[8] = 2
+    place.vault.write_bytes(data)
+    assert pod.tazpod("restore", "1", passphrase=PASSPHRASE).returncode == 76
+    assert place.vault.read_bytes() == data

@@ -2,8 +2,8 @@
 its partner and process 1 are killed at every one of them. Whatever happens, the vault opens, with the
 old content or with the new one.
 
-The short form makes each call of a save and of `key passwd` fail in one way. With TAZPOD_LONG=1 in every way, with other numbers of
-earlier generations, and for all operations.
+The short form makes each call of a save and of `key passwd` fail in one way, and kills at those of a save.
+With TAZPOD_LONG=1 in every way, with other numbers of earlier generations, and for all operations.
 """
 
 import os
@@ -111,6 +111,7 @@ def one(subject, operation, fault, expected):
         must(sum(call.hit.startswith("kill") for call in hit) == 1, f"hit more than once: {hit}")
 
     after = files(folder)
+    must("vault.tpv" in after, f"there is no vault: {sorted(after)}")
     is_new = after["vault.tpv"] != before["vault.tpv"]
     try:
         found = opened(after, dict.fromkeys((attempt.new.passphrase, attempt.old.passphrase)))
@@ -155,8 +156,7 @@ def every(operation, generations, faults, large=200_000):
     assert not wrong, "\n".join(wrong)
 
 
-# Of the end of process 1 the file knows nothing more than of its worker's, so the short form tries it on one.
-some_rows = pytest.mark.parametrize("operation", OPERATIONS if LONG else [SAVE], ids=str)
+killed_rows = pytest.mark.parametrize("operation", OPERATIONS if LONG else [SAVE], ids=str)
 each_row = pytest.mark.parametrize("operation", ROWS, ids=str)
 each_number = pytest.mark.parametrize("generations", GENERATIONS)
 
@@ -177,7 +177,7 @@ def test_a_call_that_fails_costs_neither_the_old_content_nor_the_new(operation, 
     every(operation, generations, cases)
 
 
-@each_row
+@killed_rows
 @each_number
 @pytest.mark.parametrize("often", [True, False] if LONG else [True], ids=lambda often: "each try" if often else "once")
 def test_a_worker_killed_at_a_call(operation, generations, often):
@@ -186,7 +186,7 @@ def test_a_worker_killed_at_a_call(operation, generations, often):
     every(operation, generations, [(call, Fault(call.at, "kill", "self", often)) for call in calls])
 
 
-@some_rows
+@killed_rows
 @each_number
 def test_process_one_killed_at_a_call_of_its_worker(operation, generations):
     calls = recorded(operation, generations)

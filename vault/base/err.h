@@ -40,4 +40,7 @@ int err_sys(struct err *e, const char *fmt, ...) __attribute__((format(printf, 2
 /* Puts "CONTEXT: " in front of the text. */
 int err_add(struct err *e, const char *context);
 
+/* The next step where a vault file can't be read. */
+#define ERR_SEE_HISTORY ": tazpod history shows what else there is, tazpod restore brings it back"
+
 #endif
