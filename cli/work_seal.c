@@ -37,7 +37,7 @@ static int is_ours(const struct work *w, const struct header *known, const uint8
            seal_header_check(bytes, n, h, w->key, &ignored) == 0;
 }
 
-/* The file is as long as it says at its end: 1, 0, or -1 where it can't be read. */
+/* Is the file as long as it says at its end? -1 with errno. */
 static int is_whole(int fd, uint64_t size)
 {
     uint8_t mark[END_MARK];
@@ -68,7 +68,7 @@ static int look_in_place(struct work *w, struct header *h, enum in_place *found,
     n = io_read_at(fd, bytes, sizeof bytes, 0);
     whole = n < 0 ? -1 : is_whole(fd, size);
     if (whole < 0)
-        (void)err_sys(e, "read the vault in place");
+        err_sys(e, "read the vault in place");
     close(fd);
     if (whole < 0)
         return -1;
@@ -91,18 +91,17 @@ static int wait_for_packer(void)
     return n == 1 && (byte == PACKED_WELL || byte == PACKED_LESS) ? byte : 0;
 }
 
-/* Somebody who takes no lock may have replaced the file while this one was written: then it is another's.
- * What can't be looked at is an error and no conflict. */
+/* Somebody who takes no lock may have replaced the file while this one was written. */
 static int look_again(struct work *w, enum in_place *found, struct err *e)
 {
-    enum in_place now;
+    enum in_place before = *found;
     struct header h;
 
-    if (*found == IN_PLACE_OURS)
+    if (before == IN_PLACE_OURS)
         return 0;
-    if (look_in_place(w, &h, &now, e) < 0)
+    if (look_in_place(w, &h, found, e) < 0)
         return -1;
-    if (now != *found)
+    if (*found != before)
         *found = IN_PLACE_OTHER;
     return 0;
 }
@@ -223,7 +222,7 @@ int work_seal(struct work *w, struct err *e)
         rc = 0;
         goto out;
     }
-    if (!fresh && in_place != IN_PLACE_OTHER && look_again(w, &in_place, e) < 0)
+    if (!fresh && look_again(w, &in_place, e) < 0)
         goto out;
     if (in_place == IN_PLACE_OTHER) {
         (void)store_conflict(w->store, h.gen, e);

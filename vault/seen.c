@@ -35,7 +35,7 @@ static void describe(const uint8_t *bytes, size_t len, const struct header *h, s
 
 static size_t format(const struct seen *s, char out[LINE_MAX_BYTES + sizeof TITLE])
 {
-    return (size_t)snprintf(out, LINE_MAX_BYTES + sizeof TITLE, "%s%s %llu %llu %s\n", TITLE, s->id, s->gen,
+    return (size_t)snprintf(out, LINE_MAX_BYTES + sizeof TITLE, "%s%s %20llu %20llu %s\n", TITLE, s->id, s->gen,
                             s->saved_at, s->hmac);
 }
 
@@ -46,7 +46,7 @@ static int parse(const char *text, struct seen *s)
     size_t n;
 
     if (strncmp(text, TITLE, sizeof TITLE - 1) != 0 ||
-        sscanf(text + sizeof TITLE - 1, "%32[0-9a-f] %20llu %20llu %64[0-9a-f]", s->id, &s->gen, &s->saved_at,
+        sscanf(text + sizeof TITLE - 1, "%32[0-9a-f]%21llu%21llu %64[0-9a-f]", s->id, &s->gen, &s->saved_at,
                s->hmac) != 4 ||
         strlen(s->id) != HEX_ID || strlen(s->hmac) != HEX_HMAC)
         return -1;
@@ -131,8 +131,13 @@ void seen_note(struct store *s, const uint8_t *bytes, size_t len, const struct h
     char text[SEEN_MAX + 1], line[LINE_MAX_BYTES + sizeof TITLE];
     struct seen seen, now;
 
+    int there = read_seen(s, text, &seen) == 0;
+
     describe(bytes, len, h, &now);
-    if (read_seen(s, text, &seen) == 0 && strcmp(now.hmac, seen.hmac) == 0)
+    if (there && strcmp(now.hmac, seen.hmac) == 0)
         return;
-    store_put(s, ENDING, line, format(&now, line));
+    /* Always the same length, so that it is overwritten where it stands: a file more by rename would cost as
+     * much as the save itself on some file systems. Lines behind it end with this file. */
+    if (!(there && *seen.rest == '\0' && store_overwrite(s, ENDING, line, format(&now, line)) == 0))
+        store_put(s, ENDING, line, format(&now, line));
 }

@@ -83,7 +83,7 @@ int store_read(struct store *s, uint64_t *size, struct err *e)
     if (fd < 0)
         return err_sys(e, "open %s", s->name);
     if (fstat(fd, &sb) < 0) {
-        (void)err_sys(e, "look at %s", s->name);
+        err_sys(e, "look at %s", s->name);
         close(fd);
         return -1;
     }
@@ -206,13 +206,21 @@ static size_t first_bytes(struct store *s, const char *name, uint8_t *bytes, siz
     return n < 0 ? 0 : (size_t)n;
 }
 
-/* Written since the unlock, by this pod. */
-static int is_marked(struct store *s, const char *name)
+/* Written since the unlock, by this pod, or not; what can't be read, or is no vault, is neither. */
+enum mark { MARK_UNKNOWN, MARK_THERE, MARK_OTHER };
+
+static enum mark mark_of(struct store *s, const char *name)
 {
     uint8_t bytes[SALT_AT + STORE_MARK];
 
-    return s->has_mark && first_bytes(s, name, bytes, sizeof bytes) == sizeof bytes &&
-           memcmp(bytes + SALT_AT, s->mark, STORE_MARK) == 0;
+    if (!s->has_mark || first_bytes(s, name, bytes, sizeof bytes) != sizeof bytes)
+        return MARK_UNKNOWN;
+    return memcmp(bytes + SALT_AT, s->mark, STORE_MARK) == 0 ? MARK_THERE : MARK_OTHER;
+}
+
+static int is_marked(struct store *s, const char *name)
+{
+    return mark_of(s, name) == MARK_THERE;
 }
 
 static void generation(const struct store *s, unsigned n, char out[NAME_MAX_BESIDE])
@@ -282,11 +290,11 @@ static unsigned free_place(struct store *s)
             return n;
     }
     generation(s, s->keep, name);
-    if (!is_marked(s, s->name) || is_marked(s, name) || !is_there(s, name))
+    if (mark_of(s, name) != MARK_OTHER || mark_of(s, s->name) == MARK_OTHER)
         return s->keep;
     for (n = 1; n < s->keep; n++) {
         generation(s, n, name);
-        if (!is_marked(s, name))
+        if (mark_of(s, name) == MARK_OTHER)
             return s->keep;
     }
     return s->keep - 1;
@@ -428,6 +436,23 @@ void store_put(struct store *s, const char *ending, const void *bytes, size_t le
     close(fd);
     if (rc < 0 || renameat(s->dir, tmp, s->dir, name) < 0)
         (void)unlinkat(s->dir, tmp, 0);
+}
+
+int store_overwrite(struct store *s, const char *ending, const void *bytes, size_t len)
+{
+    char name[NAME_MAX_BESIDE];
+    struct stat sb;
+    int fd, rc = -1;
+
+    beside(s, ending, name);
+    fd = openat(s->dir, name, O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0)
+        return -1;
+    /* With another name it is somebody's backup too. */
+    if (fstat(fd, &sb) == 0 && S_ISREG(sb.st_mode) && sb.st_nlink == 1 && sb.st_size == (off_t)len)
+        rc = io_write(fd, bytes, len);
+    close(fd);
+    return rc;
 }
 
 void store_append(struct store *s, const char *ending, const void *bytes, size_t len)

@@ -69,10 +69,11 @@ int store_commit(struct store *s, int how, struct err *e);
 size_t store_newest_kept(struct store *s, uint8_t *bytes, size_t size);
 
 /* Small notes beside the vault, NAME.ENDING, which the vault can do without: errors are ignored.
- * get: how many of the first size bytes there are. put: the whole note, by rename. append: to one that is
- * there, in one write. */
+ * get: how many of the first size bytes there are. put: the whole note, by rename. overwrite: one of that
+ * very length, in one write; -1 if there is none. append: to one that is there, in one write. */
 size_t store_get(struct store *s, const char *ending, void *bytes, size_t size);
 void store_put(struct store *s, const char *ending, const void *bytes, size_t len);
+int store_overwrite(struct store *s, const char *ending, const void *bytes, size_t len);
 void store_append(struct store *s, const char *ending, const void *bytes, size_t len);
 
 /* It becomes NAME.conflict-GEN (or -GEN-N, if that is taken) instead; a file with the mark is the

@@ -197,16 +197,33 @@ static void the_note_is_two_lines_that_are_written_once(void **state)
         memcpy(hmac + 2 * i, "07", 3);
     note(p, file(7, 7));
     (void)text_of(p, text, sizeof text);
-    (void)snprintf(want, sizeof want, "tazpod-seen 1\n%s 7 1700604800 %s\n", id, hmac);
+    (void)snprintf(want, sizeof want, "tazpod-seen 1\n%s                    7           1700604800 %s\n", id, hmac);
     assert_string_equal(text, want);
     assert_int_equal(stat(unit_path(p->dir, "vault.tpv.seen"), &a), 0);
     assert_int_equal(a.st_mode & 0777, 0600);
     note(p, file(7, 7));
     assert_int_equal(stat(unit_path(p->dir, "vault.tpv.seen"), &b), 0);
     assert_int_equal(a.st_ino, b.st_ino);
-    note(p, file(8, 8)); /* another is a new file */
+    note(p, file(UINT64_MAX / 86400 - 20000, 8)); /* another stands in the same place, and is as long */
     assert_int_equal(stat(unit_path(p->dir, "vault.tpv.seen"), &b), 0);
-    assert_int_not_equal(a.st_ino, b.st_ino);
+    assert_int_equal(a.st_ino, b.st_ino);
+    assert_int_equal(a.st_size, b.st_size);
+    refused(p, file(9, 9));
+}
+
+static void a_note_that_others_have_too_is_not_written_over(void **state)
+{
+    struct place *p = *state;
+    char before[1024], after[1024];
+    const char *backup = unit_path(p->dir, "backup");
+
+    note(p, file(7, 7));
+    (void)text_of(p, before, sizeof before);
+    assert_int_equal(link(unit_path(p->dir, "vault.tpv.seen"), backup), 0);
+    note(p, file(8, 8));
+    (void)unit_read(backup, after, sizeof after);
+    assert_string_equal(before, after);
+    refused(p, file(7, 7));
 }
 
 /* Every cut and every single changed byte: what is left either still says something older was seen, which
@@ -290,6 +307,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_save_after_it_is_the_last_one_seen, set_up, tear_down),
         cmocka_unit_test_setup_teardown(another_vault_is_not_older, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_note_is_two_lines_that_are_written_once, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_note_that_others_have_too_is_not_written_over, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_damaged_note_never_refuses, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_is_no_file_never_refuses, set_up, tear_down),
         cmocka_unit_test_setup_teardown(many_acceptances_fill_no_disk, set_up, tear_down),

@@ -559,6 +559,42 @@ static void with_one_place_it_stays_in_that(void **state)
     assert_int_equal(entries(p), 2);
 }
 
+static void first_is(const struct place *p, const char *name, char own)
+{
+    char bytes[256];
+
+    assert_int_equal(unit_read(in(p, name), bytes, sizeof bytes), 200);
+    assert_int_equal(bytes[0], own);
+}
+
+/* An old file that can't be read any more is neither what was found nor a reason to drop that. */
+static void a_generation_that_can_not_be_read_pushes_no_other_out(void **state)
+{
+    struct place *p = *state;
+
+    for (int unreadable = 2; unreadable <= 5; unreadable += 3) {
+        char name[32];
+
+        (void)snprintf(name, sizeof name, "vault.tpv.%d", unreadable);
+        store_history(&p->s, 5, BEFORE);
+        for (char c = 'a'; c <= 'f'; c++)
+            save_marked(p, BEFORE, c, STORE_KEEP);
+        store_history(&p->s, 5, NOW);
+        for (char c = 'g'; c <= 'k'; c++)
+            save_marked(p, NOW, c, STORE_KEEP);
+        assert_string_equal(kept(p), "kjihgf");
+        assert_int_equal(unlink(in(p, name)), 0);
+        assert_int_equal(symlink("nowhere", in(p, name)), 0);
+        save_marked(p, NOW, 'l', STORE_KEEP);
+        assert_int_equal(readlink(in(p, unreadable == 2 ? "vault.tpv.3" : "vault.tpv.5"), name, sizeof name),
+                         unreadable == 2 ? 7 : -1);
+        first_is(p, "vault.tpv.5", unreadable == 2 ? 'f' : 'g');
+        tear_down(state);
+        assert_int_equal(set_up(state), 0);
+        p = *state;
+    }
+}
+
 /* A new vault: there was nothing to find. */
 static void without_anything_found_the_oldest_goes(void **state)
 {
@@ -904,14 +940,6 @@ static void conflict_marked(struct place *p, const uint8_t mark[STORE_MARK], cha
     word_is(p, "conflict", ERR_BUSY);
 }
 
-static void first_is(const struct place *p, const char *name, char own)
-{
-    char bytes[256];
-
-    assert_int_equal(unit_read(in(p, name), bytes, sizeof bytes), 200);
-    assert_int_equal(bytes[0], own);
-}
-
 static void a_conflict_that_goes_on_has_one_copy_the_newest(void **state)
 {
     struct place *p = *state;
@@ -1002,6 +1030,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_was_found_at_the_unlock_outlives_all_saves_until_the_next, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(with_one_place_it_stays_in_that, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(a_generation_that_can_not_be_read_pushes_no_other_out, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(without_anything_found_the_oldest_goes, set_up,
                                         tear_down),
