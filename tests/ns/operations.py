@@ -36,12 +36,15 @@ class Attempt:
 @dataclasses.dataclass
 class Operation:
     """worker: its kind, argv[1]. prepare(subject) sees to it that there is something to do. always: {call:
-    error} throughout."""
+    error} throughout. reopens: afterwards RAM holds what the file does, else what it held. needs: so many
+    earlier generations."""
 
     name: str
     worker: str
     prepare: typing.Callable
     always: dict = dataclasses.field(default_factory=dict)
+    reopens: bool = False
+    needs: int = 0
 
     def __str__(self):
         return self.name
@@ -74,12 +77,29 @@ def _rekey(subject):
     return Attempt(("key", "rekey"), subject.now.passphrase, subject.now, subject.now)
 
 
+def _restore(subject):
+    """One of those that were there from the beginning, not the newest, of which it would look like a copy; by its number, wherever it stands by now. It opens the
+    vault anew, which the calls depend on: so it is new before each."""
+    subject.pod.ok("lock", inside=False)
+    subject.pod.ok("unlock", passphrase=subject.now.passphrase, inside=False)
+    data = subject.kept["vault.tpv.2"]
+    return Attempt(("restore", str(int.from_bytes(data[32:40], "little"))), subject.now.passphrase, subject.now,
+                   Content(subject.now.passphrase, subject.kept_trees["vault.tpv.2"]))
+
+
 SAVE = Operation("save", "seal", _save)
 # A file system that has none: earlier generations are kept as copies.
 SAVE_WITHOUT_LINKS = Operation("save where links are refused", "seal", _save, {"linkat": "EPERM"})
 PASSWD = Operation("key passwd", "rewrite", _with_new_passphrase("key", "passwd"))
 OPERATIONS = [SAVE, SAVE_WITHOUT_LINKS, PASSWD, Operation("key add", "rewrite", _key_add),
-              Operation("key rekey", "rewrite", _rekey)]
+              Operation("key rekey", "rewrite", _rekey),
+              Operation("restore", "rewrite", _restore, reopens=True, needs=2)]
+
+
+def pairs(operations, numbers):
+    """(operation, earlier generations), for parametrize."""
+    found = [(row, number) for row in operations for number in numbers if number >= row.needs]
+    return {"argvalues": found, "ids": [f"{number}-{row}" for row, number in found]}
 
 
 def files(folder):
@@ -156,10 +176,11 @@ class Subject:
         try:
             self.pod = Pod("sleep", "infinity", place=self.place)
             self.pod.ready().create()
-            self.kept = {}
+            self.kept, self.kept_trees = {}, {}
             for number in range(generations, 0, -1):
-                self._save(20_000)  # none is as large as the vault: it does not look like a copy of it
+                self._save(20_000 + 1_000 * number)  # no two are of a size: none looks like a copy of another
                 self.kept[f"vault.tpv.{number}"] = self.place.vault.read_bytes()
+                self.kept_trees[f"vault.tpv.{number}"] = tree(self.place.secrets)
                 assert opened({"vault.tpv": self.kept[f"vault.tpv.{number}"]}).tree == tree(self.place.secrets)
             self._save(0)
             self.now = Content(PASSPHRASE, tree(self.place.secrets))

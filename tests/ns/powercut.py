@@ -100,7 +100,8 @@ class Disk:
             elif call.flags & os.O_TRUNC:
                 self.files[call.inode].pending.append((0, None))
         elif call.name in ("write", "pwrite64"):
-            self.files[call.inode].pending.append((call.offset, call.data))
+            # One that is not known was made by an earlier worker of the same command: a note, not the vault.
+            self.files.setdefault(call.inode, File()).pending.append((call.offset, call.data))
         elif call.name == "ftruncate":
             self.files[call.inode].pending.append((call.offset, None))
         elif call.name in ("fsync", "fdatasync") and call.is_folder:

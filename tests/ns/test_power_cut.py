@@ -15,7 +15,7 @@ import pytest
 
 import powercut
 from faults import Fault, Watch
-from operations import OPERATIONS, PASSWD, SAVE, DoesNotOpen, Subject, files, lay_out, new_pod
+from operations import OPERATIONS, PASSWD, SAVE, DoesNotOpen, Subject, files, lay_out, new_pod, pairs
 from nsinit import DEADLINE_S, Place, tree
 
 LONG = os.environ.get("TAZPOD_LONG") == "1"
@@ -71,8 +71,7 @@ def losses(disk, calls, attempt):
     return lost, len(while_it_runs), seen
 
 
-@pytest.mark.parametrize("operation", ROWS, ids=str)
-@pytest.mark.parametrize("generations", GENERATIONS)
+@pytest.mark.parametrize("operation, generations", **pairs(ROWS, GENERATIONS))
 def test_a_power_cut_leaves_the_old_vault_or_the_new_one(operation, generations):
     subject = Subject(generations)
     try:
