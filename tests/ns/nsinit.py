@@ -575,8 +575,8 @@ class Pod:
         self.ok("key", "recovery", passphrase=PASSPHRASE)
         return self
 
-    def unlock(self):
-        self.ok("unlock", passphrase=PASSPHRASE)
+    def unlock(self, *flags):
+        self.ok("unlock", *flags, passphrase=PASSPHRASE)
         return self
 
     def status(self, **how):

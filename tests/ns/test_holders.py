@@ -233,7 +233,7 @@ def assert_on_disk(pod, vault, wanted):
     """vault: a copy that was taken of the file. The pod's own is locked."""
     os.replace(vault, pod.place.vault)
     os.chown(pod.place.vault, OWNER, OWNER)
-    pod.unlock()
+    pod.unlock("--accept-older")
     assert content(pod) == wanted
 
 

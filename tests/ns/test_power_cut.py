@@ -81,7 +81,8 @@ def test_a_power_cut_leaves_the_old_vault_or_the_new_one(operation, generations)
         subject.close()
     print(f"{operation}, {generations} earlier generations: {count} states after {len(calls)} calls")
     assert not lost, "\n".join(lost)
-    assert seen == {"old", "new"}, "both were seen"
+    # A new data key alone changes nothing of what is in it.
+    assert seen == {"old", "new"} or attempt.old == attempt.new, "both were seen"
 
 
 # ---- that the harness would notice ----

@@ -1,5 +1,6 @@
 """`tazpod restore`: an earlier generation becomes the newest, or is unpacked into a directory, whole or not at all."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -273,10 +274,11 @@ def start_to(place, *words):
                 if len(arguments(pid)) == 3 and arguments(pid)[0] == b"tazpod-worker"}
 
     end = time.monotonic() + DEADLINE_S
-    while "unpack" not in workers():
+    while not {"open", "unpack"} <= set(found := workers()):
         assert time.monotonic() < end
-    os.kill(workers()["unpack"], signal.SIGSTOP)
-    return process, workers()
+    for pid in found.values():
+        os.kill(pid, signal.SIGSTOP)
+    return process, found
 
 
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGHUP", "SIGINT-to-all", "unpacker-killed", "opener-killed"])
@@ -289,12 +291,15 @@ def test_whoever_is_ended_leaves_nothing(start, place, ram, how):
     process, workers = start_to(place, 2, "--to", ram)
     if how == "unpacker-killed":
         os.kill(workers["unpack"], signal.SIGKILL)
+        os.kill(workers["open"], signal.SIGCONT)
     elif how == "opener-killed":
         os.kill(workers["open"], signal.SIGKILL)
         os.kill(workers["unpack"], signal.SIGCONT)
     elif how == "SIGINT-to-all":
         os.killpg(process.pid, signal.SIGINT)
-        os.kill(workers["unpack"], signal.SIGCONT)
+        for pid in workers.values():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
     else:
         process.send_signal(getattr(signal, how))
     process.wait(DEADLINE_S)
