@@ -31,6 +31,7 @@ class Attempt:
     stdin: bytes | None
     old: Content
     new: Content
+    key: bytes = b""  # that the vault has afterwards, told by its public one
 
 
 @dataclasses.dataclass
