@@ -119,6 +119,14 @@ static bool may_try_again(const struct flags *f, const struct wire_error *e)
            (strcmp(e->word, "wrong-passphrase") == 0 || strcmp(e->word, "wrong-recovery-code") == 0);
 }
 
+/* The hint in brackets is for who gives up. */
+static void say_again(const struct wire_error *e)
+{
+    const char *hint = strstr(e->text, " (");
+
+    say("%.*s: try again", (int)(hint ? (size_t)(hint - e->text) : strlen(e->text)), e->text);
+}
+
 /* Up to so many tries where somebody types. An exit status. */
 static int try(const struct flags *f, bool create, const char *what, struct wire_status *s)
 {
@@ -136,7 +144,7 @@ static int try(const struct flags *f, bool create, const char *what, struct wire
             rc = say_error(what, &e);
             goto out;
         }
-        say("%s: try again", e.text);
+        say_again(&e);
     }
     prompt_unhush();
     *s = reply.status;
