@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "../vault/header.h"
+#include "json.h"
 
 void say(const char *fmt, ...)
 {
@@ -18,10 +19,41 @@ void say(const char *fmt, ...)
     (void)fputc('\n', stderr);
 }
 
+static bool outcome_as_json;
+
+/* error NULL: none. Its form is fixed in tazpod(1). */
+static void print_outcome(const struct wire_error *error, uint64_t generation)
+{
+    struct json j = {stdout, false};
+
+    if (!outcome_as_json)
+        return;
+    json_open(&j, NULL);
+    json_number(&j, "version", 1);
+    if (error) {
+        json_open(&j, "error");
+        json_number(&j, "code", error->code);
+        json_text(&j, "word", error->word);
+        json_text(&j, "text", error->text);
+        json_close(&j);
+    } else {
+        json_text(&j, "error", NULL);
+        json_number(&j, "generation", (int64_t)generation);
+    }
+    json_close(&j);
+    (void)putchar('\n');
+}
+
 int say_error(const char *what, const struct wire_error *e)
 {
     say("can't %s: %s [%s]", what, e->text, e->word);
+    print_outcome(e, 0);
     return e->code;
+}
+
+void say_done(uint64_t generation)
+{
+    print_outcome(NULL, generation);
 }
 
 const char *run_dir(void)
@@ -177,7 +209,7 @@ int flags_parse(int argc, char **argv, unsigned allowed, struct flags *f)
             alone = &f->weaker;
         if ((allowed & FLAGS_REKEY) && strcmp(argv[i], "--drop-history") == 0)
             alone = &f->drop_history;
-        if ((allowed & (FLAGS_STATUS | FLAGS_JSON)) && strcmp(argv[i], "--json") == 0)
+        if ((allowed & (FLAGS_STATUS | FLAGS_JSON | FLAGS_OUTCOME)) && strcmp(argv[i], "--json") == 0)
             alone = &f->json;
         if ((allowed & FLAGS_STATUS) && strcmp(argv[i], "--check") == 0)
             alone = &f->check;
@@ -196,5 +228,6 @@ int flags_parse(int argc, char **argv, unsigned allowed, struct flags *f)
             return usage(argv[0], argv[i]);
         }
     }
+    outcome_as_json = f->json && (allowed & FLAGS_OUTCOME);
     return check_cost(f, allowed);
 }

@@ -47,6 +47,7 @@ enum flag_set {
     FLAGS_SLOT = 512,      /* --slot */
     FLAGS_REKEY = 1024,    /* --drop-history */
     FLAGS_JSON = 2048,     /* --json */
+    FLAGS_OUTCOME = 4096,  /* --json: how it ended, by say_error or say_done */
 };
 
 /* Reads the flags that are allowed; nothing else may stand on the line. 0, or EX_TP_USAGE after a
@@ -56,8 +57,12 @@ int flags_parse(int argc, char **argv, unsigned allowed, struct flags *f);
 /* "tazpod: " and the text to stderr. */
 void say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
-/* "tazpod: can't DO: TEXT [WORD]"; returns the error's exit code. */
+/* "tazpod: can't DO: TEXT [WORD]"; returns the error's exit code. Where FLAGS_OUTCOME was parsed and --json
+ * given, it is on standard output too, as an object. */
 int say_error(const char *what, const struct wire_error *e);
+
+/* The same for success, which is silent without --json; the words are the caller's. */
+void say_done(uint64_t generation);
 
 /* Where tazpod-init keeps its socket: TAZPOD_RUN_DIR or /run/tazpod. */
 const char *run_dir(void);

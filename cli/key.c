@@ -214,6 +214,8 @@ static int change(const struct flags *f, enum order_op op)
                 : op == ORDER_PASSWD ? "; the earlier generations still open with the old passphrase" : "");
     if (rc == EX_TP_OK && code[0])
         recovery_show(code);
+    if (rc == EX_TP_OK)
+        say_done(reply.status.generation);
     secret_wipe(code, sizeof code);
     secret_free(&s);
     return rc;
@@ -285,9 +287,9 @@ static const struct sub {
     enum order_op op;
 } SUBS[] = {
     {"list", FLAGS_JSON, 0, 0},
-    {"add", FLAGS_PASSPHRASE | FLAGS_CREDENTIAL | FLAGS_FRESH | FLAGS_LABEL | FLAGS_COST, 0, ORDER_ADD},
-    {"remove", FLAGS_PASSPHRASE | FLAGS_CREDENTIAL | FLAGS_LOCK, 1, ORDER_REMOVE},
-    {"passwd", FLAGS_PASSPHRASE | FLAGS_CREDENTIAL | FLAGS_FRESH | FLAGS_SLOT | FLAGS_COST, 0, ORDER_PASSWD},
+    {"add", FLAGS_OUTCOME | FLAGS_PASSPHRASE | FLAGS_CREDENTIAL | FLAGS_FRESH | FLAGS_LABEL | FLAGS_COST, 0, ORDER_ADD},
+    {"remove", FLAGS_OUTCOME | FLAGS_PASSPHRASE | FLAGS_CREDENTIAL | FLAGS_LOCK, 1, ORDER_REMOVE},
+    {"passwd", FLAGS_OUTCOME | FLAGS_PASSPHRASE | FLAGS_CREDENTIAL | FLAGS_FRESH | FLAGS_SLOT | FLAGS_COST, 0, ORDER_PASSWD},
     {"rekey", FLAGS_PASSPHRASE | FLAGS_CREDENTIAL | FLAGS_REKEY | FLAGS_LOCK, 0, ORDER_REKEY},
     {"recovery", FLAGS_PASSPHRASE | FLAGS_CREDENTIAL, 0, 0},
     {"new-identity", FLAGS_NONE, 2, 0},

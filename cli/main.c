@@ -26,10 +26,10 @@ static const struct command {
     {"shell", cli_shell, "[UNLOCK FLAGS]", "unlock if need be, then become a shell"},
     {"unlock", cli_unlock, "[--create [--kdf-memory SIZE] [--kdf-time N]] [--accept-older]\n"
                            "              [--passphrase-file FILE | --passphrase-fd N] [--no-input]\n"
-                           "              [--recovery | --identity-file FILE]",
+                           "              [--recovery | --identity-file FILE] [--json]",
      "open the vault, or make a new one"},
-    {"save", cli_save, "", "write what is in RAM to the vault file now"},
-    {"lock", cli_lock, "[--force]", "save, then empty the RAM; --force: end who holds it open"},
+    {"save", cli_save, "[--json]", "write what is in RAM to the vault file now"},
+    {"lock", cli_lock, "[--force] [--json]", "save, then empty the RAM; --force: end who holds it open"},
     {"status", cli_status, "[--json] [--check]", "what state the vault is in; --check: as exit status"},
     {"history", cli_history, "[--json]", "the generations that are kept beside the vault"},
     {"key", cli_key, "list [--json] | add [--label TEXT] [--recipient TEXT] | passwd [--slot N]\n"

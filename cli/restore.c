@@ -300,20 +300,22 @@ out:
         say("the directory is swappable: clear text may reach a swap device (see swap in tazpod(1))");
     say("generation %" PRIu64 " is in %s: %" PRIu64 " file%s; it is no part of the vault, and nothing deletes it",
         r.generation, w->to, r.files, r.files == 1 ? "" : "s");
+    say_done(r.generation);
     return EX_TP_OK;
 }
 
 /* --- into the vault --- */
 
 /* Whoever asks for a lock must not be in its way, wherever he stands and whatever he was given. */
-static void let_go(void)
+static void let_go(bool output)
 {
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
     (void)!chdir("/");
     if (null >= 0) {
         (void)dup2(null, STDIN_FILENO);
-        (void)dup2(null, STDOUT_FILENO);
+        if (!output)
+            (void)dup2(null, STDOUT_FILENO);
     }
     (void)syscall(SYS_close_range, STDERR_FILENO + 1, ~0u, 0); /* before Linux 5.9 they stay */
 }
@@ -371,7 +373,7 @@ static int into_vault(const struct wanted *w)
     if (get_order(w, &order, &e) < 0 || (open && opens(r.status.vault, &order, &e) < 0))
         goto out;
     prompt_unhush(); /* before its descriptor goes */
-    let_go();
+    let_go(w->f.json);
     if (open) {
         client_request(REQ_LOCK, w->force ? REQUEST_FORCE : 0, &r);
         e = r.error;
@@ -397,6 +399,7 @@ out:
         return say_error("restore", &e);
     say("the content of generation %" PRIu64 " is the newest now, as generation %" PRIu64 "; the vault is %s",
         w->generation, r.status.generation, open ? "open" : "locked");
+    say_done(r.status.generation);
     return EX_TP_OK;
 }
 
@@ -434,7 +437,7 @@ static int parse(int argc, char **argv, struct wanted *w)
         say("restore: --force goes without --to, and --force-disk with it");
         return EX_TP_USAGE;
     }
-    return flags_parse(n, rest, FLAGS_PASSPHRASE | FLAGS_CREDENTIAL, &w->f);
+    return flags_parse(n, rest, FLAGS_PASSPHRASE | FLAGS_CREDENTIAL | FLAGS_OUTCOME, &w->f);
 }
 
 int cli_restore(int argc, char **argv)

@@ -17,7 +17,7 @@ int cli_save(int argc, char **argv)
 {
     struct reply r;
     struct flags f;
-    int rc = flags_parse(argc, argv, FLAGS_NONE, &f);
+    int rc = flags_parse(argc, argv, FLAGS_OUTCOME, &f);
 
     if (rc != EX_TP_OK)
         return rc;
@@ -30,5 +30,6 @@ int cli_save(int argc, char **argv)
     else
         say("saved %" PRIu64 " file%s as generation %" PRIu64, r.status.files,
             r.status.files == 1 ? "" : "s", r.status.generation);
+    say_done(r.status.generation);
     return EX_TP_OK;
 }

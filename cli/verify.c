@@ -61,7 +61,7 @@ int cli_verify(int argc, char **argv)
         say("verify: which file? tazpod verify FILE");
         return EX_TP_USAGE;
     }
-    rc = flags_parse(argc - 1, argv + 1, FLAGS_PASSPHRASE | FLAGS_CREDENTIAL, &f);
+    rc = flags_parse(argc - 1, argv + 1, FLAGS_PASSPHRASE | FLAGS_CREDENTIAL | FLAGS_OUTCOME, &f);
     if (rc != EX_TP_OK)
         return rc;
     file = find_file(argv[1], &rc);
@@ -80,11 +80,13 @@ int cli_verify(int argc, char **argv)
         rc = aside_verify(file, &order, &result, &e);
     secret_free(&order);
     prompt_unhush();
-    if (rc < 0)
+    if (rc < 0) {
         rc = say_error("verify", &e);
-    else
+    } else {
         say("%s is whole: generation %" PRIu64 ", saved %s", argv[1], result.generation,
             beside_date((uint64_t)result.saved_at, when));
+        say_done(result.generation);
+    }
     free(file);
     return rc;
 }
