@@ -58,7 +58,7 @@ LIBS = -larchive -lzstd -lsodium -lseccomp -linih
 INIT = main pod prepare resume step control worker ram mount caps key child procs owner options signals wire log dir notify number fault record
 VAULT = base/err base/io base/secret header code kdf seal entry pack store seen memory swap config sandbox holders
 CLI = main command client prompt plain askpass passphrase open unlock lock save status beside history aside restore shell verify health config json worker work_open \
-      work_seal work_rewrite slots order credential rewrite recovery key work_pack work_config work_look
+      work_seal work_rewrite slots order credential rewrite meanwhile recovery key work_pack work_config work_look
 SHARED = wire
 
 INIT_OBJ = $(INIT:%=$(B)/init/%.o)

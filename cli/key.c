@@ -12,6 +12,7 @@
 #include "command.h"
 #include "credential.h"
 #include "json.h"
+#include "meanwhile.h"
 #include "plain.h"
 #include "prompt.h"
 #include "recovery.h"
@@ -108,19 +109,44 @@ static int confirmed(const struct flags *f, const struct wire_error *e)
     return prompt_yes(question, &yes) == PROMPT_OK && yes;
 }
 
-static int send_order(const struct flags *f, struct secret *order, const char *what, struct reply *reply)
+static int rewrite_or_ask(const struct flags *f, struct secret *order, struct reply *reply, struct wire_error *e)
 {
-    struct wire_error e;
     int rc;
 
     if (credential_is_typed(f))
         prompt_hush();
-    rc = rewrite_request(order, reply, &e);
+    rc = rewrite_request(order, reply, e);
     prompt_unhush();
-    if (rc < 0 && confirmed(f, &e)) {
+    if (rc < 0 && confirmed(f, e)) {
         order_of(order)->flags |= ORDER_LAST;
-        rc = rewrite_request(order, reply, &e);
+        rc = rewrite_request(order, reply, e);
     }
+    return rc;
+}
+
+/* Under a new data key process 1 must not have the old one: it would take the file for somebody else's, if the
+ * rewriter died before its answer. */
+static int send_order(const struct flags *f, struct secret *order, const char *what, struct reply *reply)
+{
+    struct locked_meanwhile m = {0};
+    bool rekey = order_of(order)->op == ORDER_REKEY;
+    struct secret open = {0};
+    struct wire_error e;
+    int rc = 0;
+
+    if (rekey && order_new(&open, ORDER_OPEN) < 0) {
+        say("out of memory");
+        return EX_TP_FAULT;
+    }
+    if (rekey) {
+        order_of(&open)->current = order_of(order)->current;
+        rc = meanwhile_begin(&m, &open, false, true, &e);
+    }
+    if (rc == 0) {
+        rc = rewrite_or_ask(f, order, reply, &e);
+        rc = meanwhile_end(&m, &open, rc, &e);
+    }
+    secret_free(&open);
     return rc < 0 ? say_error(what, &e) : EX_TP_OK;
 }
 
@@ -203,7 +229,7 @@ static int change(const struct flags *f, enum order_op op)
 
     if (rc == EX_TP_OK)
         rc = get_credentials(f, o, what);
-    if (rc == EX_TP_OK && op == ORDER_REKEY && has_recovery())
+    if (rc == EX_TP_OK && op == ORDER_REKEY && o->current.type != SLOT_RECOVERY && has_recovery())
         credential_new_recovery(&o->fresh, code);
     if (rc == EX_TP_OK)
         rc = send_order(f, &s, what, &reply);

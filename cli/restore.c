@@ -28,6 +28,7 @@
 #include "client.h"
 #include "command.h"
 #include "credential.h"
+#include "meanwhile.h"
 #include "prompt.h"
 #include "rewrite.h"
 
@@ -306,31 +307,6 @@ out:
 
 /* --- into the vault --- */
 
-/* Whoever asks for a lock must not be in its way, wherever he stands and whatever he was given. */
-static void let_go(bool output)
-{
-    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-
-    (void)!chdir("/");
-    if (null >= 0) {
-        (void)dup2(null, STDIN_FILENO);
-        if (!output)
-            (void)dup2(null, STDOUT_FILENO);
-    }
-    (void)syscall(SYS_close_range, STDERR_FILENO + 1, ~0u, 0); /* before Linux 5.9 they stay */
-}
-
-/* With a wrong credential the vault would be locked, and stay so. A file that is damaged is what one comes
- * from. */
-static int opens(const char *vault, const struct secret *order, struct wire_error *e)
-{
-    static struct result r;
-
-    if (aside_verify(vault, order, &r, e) == 0 || e->code == EX_TP_DAMAGED || e->code == EX_TP_NO_VAULT)
-        return 0;
-    return -1;
-}
-
 static int is_earlier(const struct wanted *w, const char *vault, struct wire_error *e)
 {
     struct beside *list = NULL;
@@ -355,11 +331,9 @@ static int is_earlier(const struct wanted *w, const char *vault, struct wire_err
 static int into_vault(const struct wanted *w)
 {
     static struct reply r;
-    const struct request unlock = {.type = REQ_UNLOCK};
     struct secret order = {0};
-    struct wire_error e = {0}, why = {0};
-    uint64_t before;
-    bool open;
+    struct wire_error e = {0};
+    struct locked_meanwhile m = {0};
     int rc = -1;
 
     client_request(REQ_STATUS, 0, &r);
@@ -367,38 +341,24 @@ static int into_vault(const struct wanted *w)
         return say_error("restore", &r.error);
     if (r.status.state == VAULT_ABSENT)
         return say_error("restore", &r.status.problem);
-    open = r.status.state == VAULT_OPEN || r.status.state == VAULT_SAVING;
     if (is_earlier(w, r.status.vault, &e) < 0)
         return say_error("restore", &e);
-    if (get_order(w, &order, &e) < 0 || (open && opens(r.status.vault, &order, &e) < 0))
+    if (get_order(w, &order, &e) < 0)
         goto out;
     prompt_unhush(); /* before its descriptor goes */
-    let_go(w->f.json);
-    if (open) {
-        client_request(REQ_LOCK, w->force ? REQUEST_FORCE : 0, &r);
-        e = r.error;
-        if (e.word[0])
-            goto out;
-    }
-    before = r.status.generation;
+    if (meanwhile_begin(&m, &order, w->force, w->f.json, &e) < 0)
+        goto out;
     order_of(&order)->op = ORDER_RESTORE;
     order_of(&order)->generation = w->generation;
     rc = rewrite_request(&order, &r, &e);
-    order_of(&order)->op = ORDER_OPEN;
-    if (open && order_request(&unlock, &order, &r, &why) < 0) {
-        say("the vault is locked now, and could not be opened again: %s [%s]", why.text, why.word);
-        e = rc < 0 ? e : why;
-        rc = -1;
-    }
-    if (rc < 0 && open && !why.word[0])
-        say("the vault is open again as it was, generation %" PRIu64, before);
+    rc = meanwhile_end(&m, &order, rc, &e);
 out:
     secret_free(&order);
     prompt_unhush();
     if (rc < 0)
         return say_error("restore", &e);
     say("the content of generation %" PRIu64 " is the newest now, as generation %" PRIu64 "; the vault is %s",
-        w->generation, r.status.generation, open ? "open" : "locked");
+        w->generation, r.status.generation, m.open ? "open" : "locked");
     say_done(r.status.generation);
     return EX_TP_OK;
 }

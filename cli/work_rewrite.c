@@ -407,6 +407,14 @@ static int rewrite(struct work *w, const struct order *o, struct source *now, st
     return 0;
 }
 
+/* The answer could get lost, and process 1 would go on with the old key. */
+static int may_run(const struct work *w, const struct secret *order, struct err *e)
+{
+    if (order_of(order)->op != ORDER_REKEY || w->job->header_len == 0)
+        return 0;
+    return err_set(e, ERR_CANT_CREATE, "open", "a new data key takes a locked vault: tazpod lock");
+}
+
 int work_rewrite(struct work *w, struct err *e)
 {
     static struct source now, earlier;
@@ -419,7 +427,7 @@ int work_rewrite(struct work *w, struct err *e)
         goto out;
     }
     store_history(w->store, w->job->kdf_ops, w->job->mark);
-    if (order_read(w->passphrase, &order, e) < 0 || order_is(&order, ORDER_ADD, ORDER_RESTORE, e) < 0 ||
+    if (order_read(w->passphrase, &order, e) < 0 || may_run(w, &order, e) < 0 || order_is(&order, ORDER_ADD, ORDER_RESTORE, e) < 0 ||
         store_lock(w->store, e) < 0)
         goto out;
     now.fd = store_read(w->store, &now.size, e);

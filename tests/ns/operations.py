@@ -75,14 +75,15 @@ def _key_add(subject):
 
 
 def _rekey(subject):
+    """As _restore: it opens the vault anew."""
+    subject.open_anew()
     return Attempt(("key", "rekey"), subject.now.passphrase, subject.now, subject.now)
 
 
 def _restore(subject):
     """One of those that were there from the beginning, not the newest, of which it would look like a copy; by its number, wherever it stands by now. It opens the
     vault anew, which the calls depend on: so it is new before each."""
-    subject.pod.ok("lock", inside=False)
-    subject.pod.ok("unlock", passphrase=subject.now.passphrase, inside=False)
+    subject.open_anew()
     data = subject.kept["vault.tpv.2"]
     return Attempt(("restore", str(int.from_bytes(data[32:40], "little"))), subject.now.passphrase, subject.now,
                    Content(subject.now.passphrase, subject.kept_trees["vault.tpv.2"]))
@@ -93,7 +94,7 @@ SAVE = Operation("save", "seal", _save)
 SAVE_WITHOUT_LINKS = Operation("save where links are refused", "seal", _save, {"linkat": "EPERM"})
 PASSWD = Operation("key passwd", "rewrite", _with_new_passphrase("key", "passwd"))
 OPERATIONS = [SAVE, SAVE_WITHOUT_LINKS, PASSWD, Operation("key add", "rewrite", _key_add),
-              Operation("key rekey", "rewrite", _rekey),
+              Operation("key rekey", "rewrite", _rekey, reopens=True),
               Operation("restore", "rewrite", _restore, reopens=True, needs=2)]
 
 
@@ -206,6 +207,11 @@ class Subject:
                 os.unlink(self.place.vault.parent / name)
         for name, data in {"vault.tpv.lock": b"", **self.kept}.items():
             write(self.place.vault.parent / name, data)
+
+    def open_anew(self):
+        """So that nothing here was written since the unlock."""
+        self.pod.ok("lock", inside=False)
+        self.pod.ok("unlock", passphrase=self.now.passphrase, inside=False)
 
     def restart(self):
         """After the end of process 1: as an engine would start the pod again."""

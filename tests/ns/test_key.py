@@ -318,6 +318,30 @@ def test_a_new_data_key_has_nothing_of_the_old_one(owner):
     assert before[80:112] != after[80:112], "the public key that comes from it"
 
 
+def test_with_the_recovery_code_it_stays_the_recovery_code(owner):
+    code = recovery_code(owner).encode()
+    done = owner.key("rekey", "--recovery", "--force", passphrase=code)
+    assert done.returncode == 0 and done.stdout == b"", done
+    assert owner.slots() == {1: "recovery"} and owner.opens(code, "--recovery") == 0
+
+
+def test_a_new_data_key_takes_a_vault_that_nobody_holds(start, place):
+    inside = f"until cd {place.secrets} 2>/dev/null; do sleep 0.02; done; echo inside; exec sleep 1000"
+    pod = start("sh", "-c", inside, place=place, options=("--lock-wait", "200ms")).ready().create()
+    owner = Owner(pod, place, "open")
+    pod.wait_out("inside")
+    owner.refused("held", "rekey", code=75)
+    assert pod.status()["state"] == "open"
+
+
+def test_an_open_vault_gets_none_by_whoever_talks_to_the_socket(start, place):
+    pod = start("sleep", "infinity", place=place).ready().create()
+    assert send(Owner(pod, place, "open"), order(op=6, fresh=(0, b"")))["word"] == "open"
+    pod.ok("lock")
+    assert send(Owner(pod, place, "locked"), order(op=6, fresh=(0, b"")))["code"] == 0
+    pod.unlock()
+
+
 @pytest.mark.parametrize("drop", [False, True], ids=["kept", "dropped"])
 def test_earlier_generations_stay_unless_they_are_to_go(owner, drop):
     owner.ok("rekey", *(["--drop-history"] if drop else []))
@@ -441,7 +465,8 @@ def test_saves_and_locks_that_come_meanwhile_wait_for_it(start, place):
     pod = start("sleep", "infinity", place=place).ready().create()
     owner = Owner(pod, place, "open")
     place.write("key", b"a secret")
-    words, keywords = pod.command("key", "rekey", "--passphrase-file", owner.file(OLD))
+    words, keywords = pod.command("key", "passwd", "--passphrase-file", owner.file(OLD), "--new-passphrase-file",
+                                  owner.file(OLD))
     with subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, **keywords) as client:
         worker = pod.stop_worker("rewrite")
         lock_words, lock_keywords = pod.command("lock")

@@ -44,10 +44,12 @@ def ways(call):
     return errors
 
 
-def recorded(operation, generations, large=200_000):
-    """The calls of the command where nothing goes wrong."""
+def recorded(operation, generations, large=200_000, anew=False):
+    """The calls of the command where nothing goes wrong. anew: behind an unlock, as in a pod that was restarted."""
     subject = Subject(generations, large)
     try:
+        if anew:
+            subject.open_anew()
         attempt = operation.prepare(subject)
         subject.arrange()
         with Watch(subject.pod.pid, subject.place.vault.parent, operation.worker, Fault(always=operation.always)) as seen:
@@ -96,6 +98,8 @@ def check_settled(subject, found, operation):
 def one(subject, operation, fault, expected):
     """A case. The subject is as before it, but for the content."""
     folder = subject.place.vault.parent
+    if fault.whom == "init":
+        subject.open_anew()
     attempt = operation.prepare(subject)
     subject.arrange()
     before, in_ram = files(folder), tree(subject.place.secrets)
@@ -185,7 +189,7 @@ def test_a_worker_killed_at_a_call(operation, generations, often):
 
 @killed_rows
 def test_process_one_killed_at_a_call_of_its_worker(operation, generations):
-    calls = recorded(operation, generations)
+    calls = recorded(operation, generations, anew=True)
     every(operation, generations, [(call, Fault(call.at, "kill", "init")) for call in calls])
 
 
