@@ -71,6 +71,7 @@ def _key_add(subject):
     for slot in set(json.loads(subject.pod.ok("key", "list", "--json", inside=False))) - {"version", "0"}:
         subject.pod.ok("key", "remove", slot, passphrase=PASSPHRASE, inside=False)
     subject.now = Content(PASSPHRASE, subject.now.tree)
+    subject.open_anew()  # whether there was one to remove or not
     return _with_new_passphrase("key", "add")(subject)
 
 
