@@ -6,11 +6,10 @@
 
 #include "client.h"
 #include "command.h"
+#include "lock.h"
 #include "save.h"
 
-/* Whoever asks must not be in his own way, wherever he stands and whatever he was given. Standard error
- * stays: who has that in the vault would lose what it says; standard output too, where it is asked for. */
-static void let_go(bool output)
+void lock_let_go(bool output)
 {
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
@@ -21,7 +20,6 @@ static void let_go(bool output)
             (void)dup2(null, STDOUT_FILENO);
     }
     (void)syscall(SYS_close_range, STDERR_FILENO + 1, ~0u, 0); /* before Linux 5.9 they stay */
-    (void)prctl(PR_SET_DUMPABLE, 1, 0, 0, 0); /* there is no secret here, and it is looked at like all others */
 }
 
 int cli_lock(int argc, char **argv)
@@ -32,7 +30,8 @@ int cli_lock(int argc, char **argv)
 
     if (rc != EX_TP_OK)
         return rc;
-    let_go(f.json);
+    lock_let_go(f.json);
+    (void)prctl(PR_SET_DUMPABLE, 1, 0, 0, 0); /* there is no secret here, and it is looked at like all others */
     client_request(REQ_LOCK, f.force ? REQUEST_FORCE : 0, &r);
     if (r.error.word[0])
         return say_error(r.status.state == VAULT_LOCKED      ? "empty the RAM"

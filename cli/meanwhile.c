@@ -1,29 +1,13 @@
 #include "meanwhile.h"
 
-#include <fcntl.h>
 #include <inttypes.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "aside.h"
 #include "client.h"
 #include "command.h"
+#include "lock.h"
 #include "order.h"
 #include "rewrite.h"
-
-/* Whoever asks for a lock must not be in its way, wherever he stands and whatever he was given. */
-static void let_go(bool output)
-{
-    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-
-    (void)!chdir("/");
-    if (null >= 0) {
-        (void)dup2(null, STDIN_FILENO);
-        if (!output)
-            (void)dup2(null, STDOUT_FILENO);
-    }
-    (void)syscall(SYS_close_range, STDERR_FILENO + 1, ~0u, 0); /* before Linux 5.9 they stay */
-}
 
 /* A file that is damaged is what one comes from. */
 static int opens(const char *vault, const struct secret *order, struct wire_error *e)
@@ -50,7 +34,7 @@ int meanwhile_begin(struct locked_meanwhile *m, const struct secret *order, bool
         return 0;
     if (opens(r.status.vault, order, e) < 0)
         return -1;
-    let_go(output);
+    lock_let_go(output);
     client_request(REQ_LOCK, force ? REQUEST_FORCE : 0, &r);
     m->generation = r.status.generation;
     *e = r.error;
