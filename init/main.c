@@ -155,7 +155,7 @@ static void loop(struct pod *p)
 static void plain_loop(struct pod *p)
 {
     while (!p->done) {
-        int sig = signals_take(true);
+        int sig = signals_take();
 
         if (sig == SIGCHLD)
             reap(p);

@@ -165,12 +165,12 @@ struct ready {
 
 #define JOB_MUST_NOT_EXIST 1u  /* sealer: a vault file in place is an error, not a conflict */
 #define JOB_OWN_NOSWAP 2u      /* unpacker, creator: the tree is a mount of PID 1's own, with noswap */
-#define JOB_WHOLE 16u          /* look: the tree is a file system of its own */
+#define JOB_REQUIRE_NOSWAP 4u  /* the same: a tree that may be swapped out is refused */
 #define JOB_LEAVE_OUT 8u       /* packer, at a stop: what can't be read is left out, and counted */
+#define JOB_WHOLE 16u          /* look: the tree is a file system of its own */
 #define JOB_REPLACE 32u        /* sealer: the file in place left something out, and is not kept */
 #define JOB_AUTOSAVE 64u       /* sealer: nobody asked for it, and it makes no new generation before its time */
 #define JOB_ASIDE 128u         /* opener: of a command, not of a pod: whether the file is older does not matter */
-#define JOB_REQUIRE_NOSWAP 4u  /* the same: a tree that may be swapped out is refused */
 
 struct job {
     uint32_t magic;

@@ -67,13 +67,13 @@ static int take(uint64_t mask, const struct timespec *time)
     return sig > 0 ? sig : 0;
 }
 
-int signals_take(bool wait)
+int signals_take(void)
 {
     static const struct timespec now;
     /* Lower numbers come first: a flood of children that end would hold back all above it. */
     int sig = take(all_but_faults() & ~bit(SIGCHLD), &now);
 
-    return sig ? sig : take(all_but_faults(), wait ? NULL : &now);
+    return sig ? sig : take(all_but_faults(), NULL);
 }
 
 static int whole(const char *text, int most)

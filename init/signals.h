@@ -5,7 +5,6 @@
 #ifndef TAZPOD_SIGNALS_H
 #define TAZPOD_SIGNALS_H
 
-#include <stdbool.h>
 #include <stdint.h>
 
 enum {
@@ -27,9 +26,9 @@ void signals_default(void);
  * signals; -1 with errno. */
 int signals_open(void);
 
-/* Takes one that is pending, SIGCHLD last; with wait, waits for one. 0: there is none. For who waits for nothing
- * else: it is one call in place of two. */
-int signals_take(bool wait);
+/* Takes one that is pending, SIGCHLD last, or waits for one; 0: interrupted. For who waits for nothing else: from
+ * the signal on it is one call in place of two. */
+int signals_take(void);
 
 /* "TERM", "SIGTERM", "15", "RTMIN+3", "RTMAX-1": the number, RTMIN being the kernel's 34. -1: no signal. */
 int signals_number(const char *name);
